@@ -1,0 +1,92 @@
+"""What grading a study gives: a Report, or Declined with the reason. No torch and no pydicom in here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+from inference.anatomy import DiscLevel, Spine
+from inference.grades import Finding, Grades
+from inference.volume import FloatArray, SagittalVolume, VoxelArray
+
+
+class Method(StrEnum):
+    """Visualisation methods; the first of SpineNet's three is here (Simonyan 2014)."""
+
+    GRADIENT_SALIENCY = "gradient_saliency"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EvidenceMap:
+    """Where in the source images a grade of a disc comes from: a box of the volume's own voxel grid.
+
+    Outside the box the map is 0. Values are scaled so that the largest of the map is 1.
+    """
+
+    finding: Finding
+    method: Method
+    first_voxel: tuple[int, int, int]
+    """(slice, row, column) of ``values[0, 0, 0]`` in the report's volume."""
+    values: VoxelArray
+    """(slices, rows, columns) float32, 0-1."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DiscGrading:
+    """All that is said of one disc."""
+
+    level: DiscLevel
+    level_confidence: float
+    slice_index: int
+    """Mid-slice of the disc in the report's volume."""
+    center_lps_mm: FloatArray
+    outline_lps_mm: FloatArray
+    """(n, 3), not closed."""
+    grades: Grades
+    measurements: Mapping[str, float]
+    """Name with unit (``disc_height_mm``) -> value. See ``inference.measurements`` for methods and sources."""
+    evidence: tuple[EvidenceMap, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ModelIdentity:
+    """Which weights spoke: ``sha256`` is over all weight files together."""
+
+    name: str
+    version: str
+    sha256: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RejectedSeries:
+    """A series that was not graded, and why not."""
+
+    series_instance_uid: str
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Report:
+    """A graded study."""
+
+    study_instance_uid: str
+    volume: SagittalVolume
+    spine: Spine
+    discs: tuple[DiscGrading, ...]
+    """Head to foot."""
+    quality: tuple[str, ...]
+    """Sentences that tell a reader when to doubt; empty when there is nothing to say."""
+    rejected: tuple[RejectedSeries, ...]
+    model: ModelIdentity
+    timing_s: Mapping[str, float]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Declined:
+    """A study that was not graded: an outcome, with its reason."""
+
+    study_instance_uid: str
+    reason: str
+    rejected: tuple[RejectedSeries, ...]
+    model: ModelIdentity
