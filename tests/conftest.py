@@ -1,0 +1,80 @@
+"""Fixtures for every storey of tests: the real data, the real peers, a study that needs neither, a clean environment."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+APT_PACKAGES = {
+    "storescu": "dcmtk",
+    "storescp": "dcmtk",
+    "echoscu": "dcmtk",
+    "findscu": "dcmtk",
+    "dcmcjpeg": "dcmtk",
+    "dcmcjpls": "dcmtk",
+    "dcmcrle": "dcmtk",
+    "dcmconv": "dcmtk",
+    "dcmdump": "dcmtk",
+    "dcmqrscp": "dcmtk",
+    "Orthanc": "orthanc orthanc-dicomweb",
+    "dciodvfy": "dicom3tools",
+    "dcentvfy": "dicom3tools",
+    "dcsrdump": "dicom3tools",
+    "chromium": "chromium",
+    "postgres": "postgresql",
+    "java": "default-jre-headless",
+}
+"""Program -> the Debian package that brings it."""
+
+
+@pytest.fixture(autouse=True)
+def _settings_from_nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The developer's own settings must not steer a test."""
+    for name in list(os.environ):
+        if name.startswith("SPINENODE_") and name != "SPINENODE_DATA":
+            monkeypatch.delenv(name)
+
+
+@pytest.fixture(scope="session")
+def data_root() -> Path:
+    """The folder with the real labelled lumbar MRI; the test is skipped where it is not."""
+    root = Path(os.environ.get("SPINENODE_DATA", REPOSITORY.parent / "shared" / "data"))
+    if not (root / "spider").is_dir():
+        _absent("the real lumbar MRI is not here: set SPINENODE_DATA to its folder", "REQUIRE_REALDATA")
+    return root
+
+
+@pytest.fixture(scope="session")
+def require_program() -> Callable[[str], Path]:
+    """``require_program(name)`` gives the path of a real peer; the test is skipped where it is not installed."""
+
+    def find(name: str) -> Path:
+        found = shutil.which(name)
+        if found is None:
+            _absent(f"{name} is not installed: apt-get install {APT_PACKAGES.get(name, name)}", "REQUIRE_PEERS")
+        return Path(str(found))
+
+    return find
+
+
+@pytest.fixture(scope="session")
+def lumbar_study(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that holds the phantom's whole study, one file per instance, written once for all tests."""
+    from inference import phantom
+
+    folder = tmp_path_factory.mktemp("lumbar_study")
+    for instance in phantom.lumbar_study(seed=0):
+        instance.save_as(folder / f"{instance.SOPInstanceUID}.dcm", enforce_file_format=True)
+    return folder
+
+
+def _absent(what: str, demanded_by: str) -> None:
+    if os.environ.get(demanded_by) == "1":
+        pytest.fail(what)
+    pytest.skip(what)
