@@ -1,0 +1,133 @@
+"""The node's records as they stand in the ledger, and the states they go through."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from pathlib import Path
+
+
+class StudyState(StrEnum):
+    """Where one generation of a study stands. Ends: DELIVERED, DECLINED, UNCHANGED, FAILED (and GRADED without archives)."""
+
+    RECEIVING = "receiving"
+    """Images are coming, or may still come."""
+    QUEUED = "queued"
+    """Closed: no image came for the quiet time. Waits for the worker."""
+    GRADING = "grading"
+    """A worker has it."""
+    GRADED = "graded"
+    """Results are spooled and their deliveries listed."""
+    DELIVERED = "delivered"
+    """Every archive answered success for every result."""
+    DECLINED = "declined"
+    """Cannot be graded; the reason is recorded and told."""
+    UNCHANGED = "unchanged"
+    """The images are those of an earlier generation whose results stand: nothing new was made."""
+    FAILED = "failed"
+    """A fault of the node or a study that kills its worker: waits for the operator (`spinenode retry`)."""
+
+
+class Recorded(StrEnum):
+    """What the ledger made of an instance that was received."""
+
+    NEW = "new"
+    SAME_AGAIN = "same_again"
+    """The same SOP Instance UID with the same bytes: success, nothing changed, the second copy is not needed."""
+    CONFLICT = "conflict"
+    """The same SOP Instance UID with other bytes, series or study: kept beside and flagged, never graded by itself."""
+    OWN_RESULT = "own_result"
+    """One of our own results, sent back by an auto-routing archive: kept, but opens no study."""
+
+
+class DeliveryState(StrEnum):
+    """Where one result stands on its way to one archive."""
+
+    DUE = "due"
+    """To be sent at ``not_before``."""
+    DELIVERED = "delivered"
+    """The archive answered success or a warning (kept in ``last_status``)."""
+    DEAD = "dead"
+    """Refused for good, or given up by the operator; `spinenode retry` makes it due again."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ReceivedInstance:
+    """One object as it came over the network, already durable under its final name."""
+
+    study_instance_uid: str
+    series_instance_uid: str
+    sop_instance_uid: str
+    sop_class_uid: str
+    transfer_syntax_uid: str
+    modality: str
+    calling_ae_title: str
+    path: Path
+    """Relative to the spool."""
+    sha256: str
+    """Of the file, hexadecimal."""
+    size_bytes: int
+    received_at: datetime
+    """UTC."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class OpenStudy:
+    """A study that still receives, as far as the decision to close it needs it."""
+
+    study_id: int
+    first_received_at: datetime
+    last_received_at: datetime
+    instance_count: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StudyRecord:
+    """One generation of a study. ``study_id`` is the only name of it that jobs and logs use."""
+
+    study_id: int
+    study_instance_uid: str
+    generation: int
+    state: StudyState
+    reason: str
+    """Why it is in this state, in words: why it was closed, declined, or failed."""
+    digest: str
+    """sha256 over the sorted (SOP Instance UID, file sha256) of its images; empty while it receives."""
+    attempts: int
+    """How often a worker has taken it."""
+    instance_count: int
+    first_received_at: datetime
+    last_received_at: datetime
+    closed_at: datetime | None
+    changed_at: datetime
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ResultObject:
+    """One DICOM object that we made, durable in the spool."""
+
+    sop_instance_uid: str
+    sop_class_uid: str
+    kind: str
+    path: Path
+    """Relative to the spool."""
+    sha256: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Delivery:
+    """One result on its way to one archive."""
+
+    delivery_id: int
+    study_id: int
+    archive: str
+    """Name of the archive in the settings."""
+    sop_instance_uid: str
+    sop_class_uid: str
+    path: Path
+    state: DeliveryState
+    attempts: int
+    not_before: datetime
+    last_status: str
+    """What the archive (or the network) said last, e.g. ``0x0000`` or ``association refused``."""

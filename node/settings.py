@@ -1,0 +1,181 @@
+"""All settings of the node: one TOML file, overridden by environment variables, frozen.
+
+An unknown key or a bad value is a refusal at start that names the key. Environment variables are
+``SPINENODE_<TABLE>__<KEY>``, e.g. ``SPINENODE_RECEIVER__PORT=11113``.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from ipaddress import ip_network
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
+
+
+class SettingsError(Exception):
+    """The settings cannot be used; the message names each key and what is wrong with it."""
+
+
+def _ae_title(value: str) -> str:
+    """An AE title has 1-16 characters of the default repertoire without backslash (PS3.5 section 6.2, VR AE)."""
+    if not 1 <= len(value.strip()) <= 16 or "\\" in value or not value.isascii() or not value.isprintable():
+        raise ValueError(f"{value!r} is not an AE title: 1 to 16 printable ASCII characters, no backslash")
+    return value.strip()
+
+
+def _address(value: str) -> str:
+    ip_network(value, strict=False)  # raises ValueError with the text
+    return value
+
+
+AeTitle = Annotated[str, AfterValidator(_ae_title)]
+Address = Annotated[str, AfterValidator(_address)]
+Port = Annotated[int, Field(ge=1, le=65535)]
+OutputName = Literal["measurement_report", "text_report", "secondary_capture"]
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class NodeSettings(_Table):
+    data_dir: Path = Path("spinenode-data")
+    """Holds the spool and, by default, the ledger. Local disk, never a network file system."""
+    database_url: str = ""
+    """Empty: SQLite in ``data_dir``. Else an SQLAlchemy URL, e.g. postgresql+psycopg://user@host/spinenode."""
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+
+
+class ReceiverSettings(_Table):
+    ae_title: AeTitle = "SPINENODE"
+    host: str = "127.0.0.1"
+    port: Port = 11112
+    allowed_calling_ae_titles: tuple[AeTitle, ...] = ()
+    """Empty: any calling AE title."""
+    allowed_addresses: tuple[Address, ...] = ("127.0.0.0/8", "::1/128")
+    """Addresses or CIDR ranges that may associate."""
+    require_called_ae_title: bool = True
+    maximum_associations: int = Field(default=50, ge=1, le=1000)
+    maximum_pdu_bytes: int = Field(default=0, ge=0)
+    """0 = unlimited: 1.25 times faster than 16 KiB with the peers measured."""
+    acse_timeout_s: float = Field(default=30, gt=0)
+    dimse_timeout_s: float = Field(default=60, gt=0)
+    network_timeout_s: float = Field(default=120, gt=0)
+    minimum_free_mb: int = Field(default=2048, ge=0)
+    """Below this much free disk every C-STORE is answered 0xA700 (out of resources); nothing is deleted."""
+
+
+class AssemblySettings(_Table):
+    quiet_s: float = Field(default=30, gt=0)
+    """A study closes when no new image came for this long."""
+    maximum_wait_s: float = Field(default=3600, gt=0)
+    """... and at the latest this long after its first image."""
+
+
+class InferenceSettings(_Table):
+    device: str = Field(default="auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$")
+    threads: int = Field(default=0, ge=0)
+    """CPU threads of the worker; 0 = as many as there are cores."""
+    minimum_slices: int = Field(default=5, ge=1)
+    """The service declines a T2 sagittal series with fewer slices."""
+    maximum_attempts: int = Field(default=3, ge=1)
+    """A study that has taken its worker down this often waits for the operator instead."""
+
+
+class ResultSettings(_Table):
+    outputs: tuple[OutputName, ...] = ("measurement_report", "text_report", "secondary_capture")
+    report_declined: bool = True
+    """Send a text report that says why a study was not graded."""
+    institution_name: str = ""
+    station_name: str = "SPINENODE"
+    series_number_base: int = Field(default=9000, ge=1, le=99999)
+
+
+class DeliverySettings(_Table):
+    first_delay_s: float = Field(default=5, gt=0)
+    maximum_delay_s: float = Field(default=900, gt=0)
+    connect_timeout_s: float = Field(default=10, gt=0)
+
+
+class ArchiveSettings(_Table):
+    name: str = Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9_.-]+$")
+    ae_title: AeTitle
+    host: str = Field(min_length=1)
+    port: Port
+    calling_ae_title: AeTitle = "SPINENODE"
+    outputs: tuple[OutputName, ...] = ()
+    """Empty: all that ``results.outputs`` makes."""
+
+
+class Settings(BaseSettings):
+    """Everything that can be set. See ``deploy/node.toml`` for each key with its comment."""
+
+    model_config = SettingsConfigDict(
+        frozen=True, extra="forbid", env_prefix="SPINENODE_", env_nested_delimiter="__", nested_model_default_partial_update=True
+    )
+
+    node: NodeSettings = NodeSettings()
+    receiver: ReceiverSettings = ReceiverSettings()
+    assembly: AssemblySettings = AssemblySettings()
+    inference: InferenceSettings = InferenceSettings()
+    results: ResultSettings = ResultSettings()
+    delivery: DeliverySettings = DeliverySettings()
+    archives: tuple[ArchiveSettings, ...] = ()
+
+    @model_validator(mode="after")
+    def _archive_names_differ(self) -> Settings:
+        names = [archive.name for archive in self.archives]
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f"archives: the name {name!r} is used twice; deliveries are kept by it")
+        return self
+
+    @property
+    def database_url(self) -> str:
+        return self.node.database_url or f"sqlite:///{(self.node.data_dir / 'node.db').absolute()}"
+
+    @property
+    def spool_dir(self) -> Path:
+        return self.node.data_dir / "spool"
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return EnvSettingsSource(settings_cls), init_settings  # the environment wins over the file
+
+
+def load(path: Path | None) -> Settings:
+    """Settings from a TOML file (or the embedded defaults) and the environment.
+
+    Raises:
+        SettingsError: naming the file or each key that is missing, unknown or wrong.
+    """
+    content: dict[str, Any] = {}
+    if path is not None:
+        try:
+            content = tomllib.loads(path.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise SettingsError(f"cannot read the settings file {path}: {error.strerror}") from error
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise SettingsError(f"{path} is not valid TOML: {error}") from error
+    try:
+        return Settings(**content)
+    except ValidationError as error:
+        lines = [f"{'.'.join(map(str, item['loc'])) or 'settings'}: {_sentence(item)}" for item in error.errors()]
+        source = str(path) if path is not None else "the environment"
+        raise SettingsError("\n".join([f"bad settings in {source}:", *lines])) from error
+
+
+def _sentence(item: Any) -> str:
+    if item["type"] == "extra_forbidden":
+        return "unknown key; see deploy/node.toml for all keys"
+    return str(item["msg"])
