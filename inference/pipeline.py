@@ -1,0 +1,156 @@
+"""The door of inference: the images of one study in, a Report or Declined out.
+
+Reads as the story of a study: choose the series, stack it, find the spine, name its levels, cut the discs,
+grade them, measure them, say where each grade comes from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import pydicom
+
+from inference import detection, discs, evidence, grading, labelling, measurements, selection, stacking
+from inference.anatomy import Spine
+from inference.grades import SPINENET_EIGHT, TITLES, Finding, Grades
+from inference.report import Declined, DiscGrading, EvidenceMap, RejectedSeries, Report
+from inference.volume import SagittalVolume, Unsuitable
+from inference.weights import Models
+
+Clock = Callable[[], float]
+"""Seconds from an arbitrary start, e.g. ``time.perf_counter``: the core has no clock of its own."""
+
+SINGLE_SLICE = "Only one slice: findings beside the midline cannot be seen."
+DOUBTFUL_LEVEL = 0.5
+"""Below this confidence a level is named only with a warning: a wrong level that looks right is the worst result."""
+
+
+def grade(
+    instances: Sequence[pydicom.Dataset],
+    models: Models,
+    *,
+    clock: Clock,
+    minimum_slices: int = 1,
+    with_evidence: bool = True,
+) -> Report | Declined:
+    """Grade every disc of one study.
+
+    Args:
+        instances: all objects of the study, of any modality; pixels may be read lazily.
+        models: from ``inference.weights.load_models``.
+        clock: gives the seconds in ``Report.timing_s``.
+        minimum_slices: a series with fewer slices is declined; 1 grades a lone mid-sagittal slice, with a warning.
+        with_evidence: whether to compute the maps; without them every ``DiscGrading.evidence`` is empty.
+    """
+    stopwatch = _Stopwatch(clock)
+    choice = selection.choose(instances)
+    if choice.reason is not None:
+        return _declined(instances, choice.reason, choice.rejected, models)
+    try:
+        stacked = stacking.stack(choice.instances)
+        _require_slices(stacked.volume, minimum_slices)
+        stopwatch.lap("load")
+        spine = labelling.name(detection.find(stacked.volume, models.localiser))
+        stopwatch.lap("localise")
+    except Unsuitable as unsuitable:
+        return _declined(instances, str(unsuitable), choice.rejected, models)
+    volume = stacked.volume
+    discs_graded = _grade_discs(volume, spine, models, with_evidence, stopwatch)
+    quality = [*choice.notes, *stacked.notes, *spine.doubts, *_doubts_of_levels(spine)]
+    if volume.voxels.shape[0] == 1:
+        quality.append(SINGLE_SLICE)
+    quality.extend(_not_assessed(discs_graded))
+    return Report(
+        study_instance_uid=str(choice.instances[0].StudyInstanceUID),
+        volume=volume,
+        spine=spine,
+        discs=discs_graded,
+        quality=tuple(dict.fromkeys(quality)),
+        rejected=choice.rejected,
+        model=models.identity,
+        timing_s=stopwatch.laps_s(),
+    )
+
+
+def _grade_discs(
+    volume: SagittalVolume, spine: Spine, models: Models, with_evidence: bool, stopwatch: _Stopwatch
+) -> tuple[DiscGrading, ...]:
+    disc_volumes = discs.cut(volume, spine)
+    learned = grading.grade(disc_volumes, models.grader)
+    measured = measurements.measure(volume, spine)
+    stopwatch.lap("grade")
+    maps: Sequence[tuple[EvidenceMap, ...]] = [()] * len(disc_volumes)
+    if with_evidence:
+        maps = evidence.explain(volume, disc_volumes, models.grader, learned)
+    stopwatch.lap("evidence")
+    return tuple(
+        DiscGrading(
+            level=disc.level,
+            level_confidence=disc.level_confidence,
+            slice_index=disc.slice_index,
+            center_lps_mm=disc.center_lps_mm,
+            outline_lps_mm=disc.outline_lps_mm,
+            grades=_with_measured(grades, measured_mm),
+            measurements=measured_mm,
+            evidence=disc_maps,
+        )
+        for disc, grades, measured_mm, disc_maps in zip(spine.discs, learned, measured, maps, strict=True)
+    )
+
+
+def _with_measured(learned: Grades, measured_mm: measurements.Measured) -> Grades:
+    """Learned grades, and measured ones for what no label could teach; a learned grade is never overruled."""
+    stenosis = measurements.canal_stenosis(measured_mm)
+    if stenosis is None or Finding.CENTRAL_CANAL_STENOSIS in learned:
+        return learned
+    return {**learned, Finding.CENTRAL_CANAL_STENOSIS: stenosis}
+
+
+def _doubts_of_levels(spine: Spine) -> list[str]:
+    doubtful = [disc.level.value for disc in spine.discs if disc.level_confidence < DOUBTFUL_LEVEL]
+    if not doubtful:
+        return []
+    return [f"Level names are uncertain ({', '.join(doubtful)}): count the levels before using these grades."]
+
+
+def _not_assessed(discs_graded: tuple[DiscGrading, ...]) -> list[str]:
+    """One sentence for each of the eight gradings that some disc lacks."""
+    sentences = []
+    for finding in SPINENET_EIGHT:
+        missing = [disc.level.value for disc in discs_graded if finding not in disc.grades]
+        if missing:
+            sentences.append(f"{TITLES[finding]} was not assessed at {', '.join(missing)}.")
+    return sentences
+
+
+def _require_slices(volume: SagittalVolume, minimum_slices: int) -> None:
+    count = volume.voxels.shape[0]
+    if count < minimum_slices:
+        raise Unsuitable(f"The T2 sagittal series has {count} slice(s); at least {minimum_slices} are needed.")
+
+
+def _declined(
+    instances: Sequence[pydicom.Dataset], reason: str, rejected: tuple[RejectedSeries, ...], models: Models
+) -> Declined:
+    study_uid = next((str(uid) for uid in (item.get("StudyInstanceUID") for item in instances) if uid), "")
+    return Declined(study_instance_uid=study_uid, reason=reason, rejected=rejected, model=models.identity)
+
+
+@dataclass(kw_only=False, slots=True)
+class _Stopwatch:
+    clock: Clock
+    started: float = field(init=False)
+    last: float = field(init=False)
+    laps: dict[str, float] = field(init=False, default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.started = self.last = self.clock()
+
+    def lap(self, name: str) -> None:
+        now = self.clock()
+        self.laps[name] = now - self.last
+        self.last = now
+
+    def laps_s(self) -> dict[str, float]:
+        return {**self.laps, "total": self.last - self.started}
