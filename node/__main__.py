@@ -1,0 +1,189 @@
+"""The operator's words. Each command says what it did, and what to do when it could not."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from node import settings as node_settings
+from node.settings import Settings, SettingsError
+
+_CONFIG = click.option(
+    "--config",
+    "config",
+    type=click.Path(path_type=Path, dir_okay=False),
+    envvar="SPINENODE_CONFIG",
+    help="Settings file (TOML); without it the embedded defaults hold. Also by SPINENODE_CONFIG.",
+)
+
+
+class _Commands(click.Group):
+    """Turns the errors that an operator can mend into one plain message and exit status 1."""
+
+    def invoke(self, context: click.Context) -> object:
+        try:
+            return super().invoke(context)
+        except SettingsError as error:
+            raise click.ClickException(str(error)) from error
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(package_name="spinenode", message="spinenode %(version)s (research use only)")
+def main() -> None:
+    """Grades the discs of lumbar MRI and writes the results back to the archive. Research use only.
+
+    \b
+    A first look:        spinenode demo
+    Run the node:        spinenode serve --config deploy/node.toml
+    Grade a folder:      spinenode grade --out results DIR
+    """
+
+
+@main.command(epilog="Example:  spinenode serve --config deploy/node.toml")
+@_CONFIG
+def serve(config: Path | None) -> None:
+    """Run the node until it is told to stop (Ctrl-C or SIGTERM)."""
+    from node import service
+
+    try:
+        sys.exit(service.serve(_load(config)))
+    except service.CannotServe as error:
+        raise click.ClickException(str(error)) from error
+
+
+@main.command(epilog="Example:  spinenode demo --out demo-output")
+@click.option("--out", type=click.Path(path_type=Path, file_okay=False), default=Path("demo-output"), show_default=True)
+@click.option("--keep", is_flag=True, help="Leave node and archive running afterwards, to look around.")
+def demo(out: Path, keep: bool) -> None:
+    """Show the main job: a synthetic study through a node into a small archive, on loopback."""
+    from node import demo as demonstration
+
+    try:
+        demonstration.run(out, keep_running=keep, say=click.echo)
+    except demonstration.DemoFailed as error:
+        raise click.ClickException(str(error)) from error
+
+
+@main.command(epilog="Example:  spinenode grade --out results --json grades.jsonl study1 study2")
+@click.argument("folders", metavar="DIR...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--json", "json_file", metavar="FILE", help="One line of JSON for each DIR, in order; - = standard output.")
+@click.option("--out", type=click.Path(path_type=Path, file_okay=False), help="Write the DICOM objects and PNGs here.")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
+@click.option("--threads", type=click.IntRange(min=0), default=0, help="CPU threads; 0 = one for each core.")
+def grade(folders: tuple[Path, ...], json_file: str | None, out: Path | None, device: str, threads: int) -> None:
+    """Grade series folders off-line, without a node. Each DIR holds the series of one study."""
+    from node import offline
+
+    try:
+        sys.exit(offline.grade_folders(folders, json_file=json_file, out=out, device=device, threads=threads))
+    except offline.CannotGrade as error:
+        raise click.ClickException(str(error)) from error
+
+
+@main.command(epilog="Example:  spinenode send study 127.0.0.1 11112 SPINENODE")
+@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path, exists=True))
+@click.argument("host")
+@click.argument("port", type=click.IntRange(1, 65535))
+@click.argument("ae_title", metavar="AE")
+@click.option("--calling", default="SPINENODE", show_default=True, help="Our AE title.")
+def send(folder: Path, host: str, port: int, ae_title: str, calling: str) -> None:
+    """Send every DICOM file below DIR to HOST PORT AE, each in its own transfer syntax."""
+    from node import sender, study_files
+
+    found = study_files.find_dicom_files(folder)
+    for path, reason in found.skipped:
+        click.echo(f"skipped {path}: {reason}", err=True)
+    if not found.paths:
+        raise click.ClickException(f"no DICOM file below {folder}")
+    outcome = sender.send_files(found.paths, host=host, port=port, ae_title=ae_title, calling_ae_title=calling)
+    for path, status in outcome.refused:
+        click.echo(f"refused {path}: {status}", err=True)
+    click.echo(f"{outcome.accepted} of {len(found.paths)} objects accepted by {ae_title}@{host}:{port}")
+    if outcome.accepted != len(found.paths):
+        raise click.ClickException(outcome.problem or "some objects were refused; see above")
+
+
+@main.command(epilog="Example:  spinenode status --config deploy/node.toml")
+@_CONFIG
+@click.option("--limit", type=click.IntRange(min=1), default=20, show_default=True, help="How many studies, newest first.")
+def status(config: Path | None, limit: int) -> None:
+    """Show the studies, where they stand and why, and the deliveries that wait or failed."""
+    from node import overview
+
+    click.echo(overview.of_node(_load(config), limit=limit))
+
+
+@main.command(epilog="Example:  spinenode retry 1.2.826.0.1.3680043.8.498.1 --config deploy/node.toml")
+@click.argument("study", metavar="STUDY")
+@_CONFIG
+def retry(study: str, config: Path | None) -> None:
+    """Try a study again: STUDY is its number in `spinenode status` or its Study Instance UID.
+
+    A failed or declined study is graded again; deliveries that were refused or wait are sent at once.
+    """
+    from node import overview
+
+    try:
+        click.echo(overview.retry(_load(config), study))
+    except overview.NothingToRetry as error:
+        raise click.ClickException(str(error)) from error
+
+
+@main.command(epilog="Example:  spinenode echo pacs --config deploy/node.toml")
+@click.argument("archive", required=False)
+@click.option("--host", help="Instead of a configured archive: an address,")
+@click.option("--port", type=click.IntRange(1, 65535), help="a port,")
+@click.option("--ae-title", help="and an AE title.")
+@_CONFIG
+def echo(archive: str | None, host: str | None, port: int | None, ae_title: str | None, config: Path | None) -> None:
+    """Ask an archive whether it answers (C-ECHO)."""
+    from node import sender
+
+    target = _archive(_load(config), archive, host, port, ae_title)
+    try:
+        answer = sender.echo(target)
+    except sender.NoAnswer as error:
+        raise click.ClickException(f"{target.name}: {error}") from error
+    click.echo(f"{target.name} ({target.ae_title}@{target.host}:{target.port}): {answer}")
+
+
+@main.group()
+def config() -> None:
+    """Work with settings files."""
+
+
+@config.command(epilog="Example:  spinenode config check --config deploy/node.toml")
+@_CONFIG
+def check(config: Path | None) -> None:
+    """Read the settings as `serve` would, and say what is wrong or what holds."""
+    loaded = _load(config)
+    listens = f"{loaded.receiver.ae_title}@{loaded.receiver.host}:{loaded.receiver.port}"
+    click.echo(f"settings are good: listens as {listens}, data in {loaded.node.data_dir.absolute()}")
+    for archive in loaded.archives:
+        click.echo(f"  archive {archive.name}: {archive.ae_title}@{archive.host}:{archive.port}")
+    if not loaded.archives:
+        click.echo("  no archive is set: results stay in the spool ([[archives]] in the settings file)")
+
+
+def _load(config: Path | None) -> Settings:
+    return node_settings.load(config)
+
+
+def _archive(
+    loaded: Settings, name: str | None, host: str | None, port: int | None, ae_title: str | None
+) -> node_settings.ArchiveSettings:
+    if name is None:
+        if host is None or port is None or ae_title is None:
+            raise click.UsageError("name an archive of the settings, or give --host, --port and --ae-title")
+        return node_settings.ArchiveSettings(name=host, host=host, port=port, ae_title=ae_title)
+    for archive in loaded.archives:
+        if archive.name == name:
+            return archive
+    known = ", ".join(archive.name for archive in loaded.archives) or "none is set"
+    raise click.ClickException(f"no archive {name!r} in the settings (known: {known})")
+
+
+if __name__ == "__main__":
+    main(prog_name="spinenode")

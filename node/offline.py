@@ -1,0 +1,127 @@
+"""Grade folders without a node: `spinenode grade`. One process loads the models once."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, TextIO
+
+import pydicom
+import torch
+from tqdm import tqdm
+
+from inference import pipeline
+from inference.report import Declined, Report
+from inference.weights import Models, WeightsError, load_models
+from node import report_json, study_files
+from sr_templates import render
+
+FAILED = 1
+
+
+class CannotGrade(Exception):
+    """Nothing was graded; the message names what to mend."""
+
+
+def grade_folders(
+    folders: Sequence[Path], *, json_file: str | None, out: Path | None, device: str, threads: int
+) -> int:
+    """Grade each folder, in order; returns the exit status (0 when every one was graded or declined).
+
+    Raises:
+        CannotGrade: a folder is not there, the output cannot be written, or the device or weights are unusable.
+    """
+    for folder in folders:
+        if not folder.is_dir():
+            raise CannotGrade(f"{folder} is not a folder; give folders that hold DICOM series")
+    if threads:
+        torch.set_num_threads(threads)
+    try:
+        models = load_models(device)
+    except WeightsError as error:
+        raise CannotGrade(str(error)) from error
+    failures = 0
+    with _json_lines(json_file) as lines:
+        for number, folder in enumerate(tqdm(folders, unit="study", disable=len(folders) == 1), start=1):
+            target = out if out is None or len(folders) == 1 else out / f"{number:03d}"
+            answer = _grade_folder(folder, models, target)
+            failures += answer["status"] == "failed"
+            if lines is not None:
+                lines.write(json.dumps(answer) + "\n")
+                lines.flush()
+            if json_file != "-":
+                _say(answer, target)
+    return FAILED if failures else 0
+
+
+def _grade_folder(folder: Path, models: Models, out: Path | None) -> dict[str, Any]:
+    try:
+        found = study_files.read_folder(folder)
+        outcome = pipeline.grade(found.instances, models, clock=time.perf_counter)
+        if out is not None:
+            _write_results(outcome, found.instances, out)
+    except Exception as error:  # noqa: BLE001 - the other folders must still be graded; the exit status tells
+        return report_json.of_failure(f"{type(error).__name__}: {error}", str(folder))
+    if isinstance(outcome, Report):
+        return report_json.of_report(outcome, str(folder))
+    return report_json.of_declined(outcome, str(folder))
+
+
+def _write_results(outcome: Report | Declined, instances: Sequence[pydicom.Dataset], out: Path) -> None:
+    """The DICOM objects (001-measurement_report.dcm, ...), a PNG of each capture, and the text report."""
+    out.mkdir(parents=True, exist_ok=True)
+    source = [item for item in instances if item.get("StudyInstanceUID") == outcome.study_instance_uid]
+    run = _run_now(source)
+    if isinstance(outcome, Declined):
+        rendered = render.render_declined(outcome, source, run) if source else ()
+    else:
+        rendered = render.render(outcome, source, run)
+        for name, png in render.captures_png(outcome):
+            (out / f"{name}.png").write_bytes(png)
+        (out / "report.txt").write_text(render.text(outcome), encoding="utf-8")
+    for number, item in enumerate(rendered, start=1):
+        item.dataset.save_as(out / f"{number:03d}-{item.kind.value}.dcm", enforce_file_format=True)
+
+
+def _run_now(source: Sequence[pydicom.Dataset]) -> render.Run:
+    """An off-line run is a run of its own: its time is part of the digest, so its objects never share a UID."""
+    now = datetime.now(UTC)
+    uids = "".join(sorted(str(item.get("SOPInstanceUID", "")) for item in source))
+    digest = hashlib.sha256(f"{uids}|{now.isoformat()}".encode()).hexdigest()
+    return render.Run(study_digest=digest, created_at=now)
+
+
+@contextmanager
+def _json_lines(json_file: str | None) -> Iterator[TextIO | None]:
+    if json_file is None:
+        yield None
+    elif json_file == "-":
+        yield sys.stdout
+    else:
+        try:
+            with Path(json_file).open("w", encoding="utf-8") as lines:
+                yield lines
+        except OSError as error:
+            raise CannotGrade(f"cannot write {json_file}: {error.strerror}") from error
+
+
+def _say(answer: dict[str, Any], out: Path | None) -> None:
+    """A few lines for a person at a terminal."""
+    print(f"{answer['input']}: {answer['status']}" + (f": {answer['reason']}" if answer["reason"] else ""))
+    for disc in answer["discs"]:
+        grades = ", ".join(f"{name} {grade['value']}" for name, grade in disc["grades"].items())
+        print(f"  {disc['level']:<8} (level {disc['level_confidence']:.0%} sure)  {grades}")
+    for sentence in answer["quality"]:
+        print(f"  ! {sentence}")
+    for series in answer["rejected_series"]:
+        print(f"  not graded: {series['series_instance_uid']}: {series['reason']}")
+    if out is not None:
+        print(f"  results in {out}")
+    if answer["status"] == "graded":
+        print("  Research use only, not for diagnosis.")
