@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import click
+from tqdm import tqdm
 
 from node import settings as node_settings
 from node.settings import Settings, SettingsError
@@ -68,7 +69,9 @@ def demo(out: Path, keep: bool) -> None:
 
 @main.command(epilog="Example:  spinenode grade --out results --json grades.jsonl study1 study2")
 @click.argument("folders", metavar="DIR...", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("--json", "json_file", metavar="FILE", help="One line of JSON for each DIR, in order; - = standard output.")
+@click.option(
+    "--json", "json_file", metavar="FILE", help="One line of JSON for each DIR, in order; - = standard output."
+)
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), help="Write the DICOM objects and PNGs here.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
 @click.option("--threads", type=click.IntRange(min=0), default=0, help="CPU threads; 0 = one for each core.")
@@ -92,22 +95,25 @@ def send(folder: Path, host: str, port: int, ae_title: str, calling: str) -> Non
     """Send every DICOM file below DIR to HOST PORT AE, each in its own transfer syntax."""
     from node import sender, study_files
 
-    found = study_files.find_dicom_files(folder)
-    for path, reason in found.skipped:
-        click.echo(f"skipped {path}: {reason}", err=True)
-    if not found.paths:
-        raise click.ClickException(f"no DICOM file below {folder}")
-    outcome = sender.send_files(found.paths, host=host, port=port, ae_title=ae_title, calling_ae_title=calling)
-    for path, status in outcome.refused:
-        click.echo(f"refused {path}: {status}", err=True)
-    click.echo(f"{outcome.accepted} of {len(found.paths)} objects accepted by {ae_title}@{host}:{port}")
-    if outcome.accepted != len(found.paths):
-        raise click.ClickException(outcome.problem or "some objects were refused; see above")
+    paths = study_files.files_below(folder) if folder.is_dir() else (folder,)
+    if not paths:
+        raise click.ClickException(f"no file in {folder}")
+    peer = sender.Peer(host=host, port=port, ae_title=ae_title, calling_ae_title=calling, connect_timeout_s=10)
+    with tqdm(total=len(paths), unit="object", leave=False) as bar:
+        outcomes = sender.send_folder(paths, peer, lambda done, total: bar.update() and None)
+    not_stored = [item for item in outcomes if not isinstance(item.answer, sender.Stored)]
+    for item in not_stored:
+        click.echo(f"not sent: {item.path}: {item.answer}", err=True)
+    click.echo(f"{len(outcomes) - len(not_stored)} of {len(outcomes)} files stored by {peer.address}")
+    if not_stored:
+        raise click.ClickException(f"{len(not_stored)} files were not stored; the reasons are above")
 
 
 @main.command(epilog="Example:  spinenode status --config deploy/node.toml")
 @_CONFIG
-@click.option("--limit", type=click.IntRange(min=1), default=20, show_default=True, help="How many studies, newest first.")
+@click.option(
+    "--limit", type=click.IntRange(min=1), default=20, show_default=True, help="How many studies, newest first."
+)
 def status(config: Path | None, limit: int) -> None:
     """Show the studies, where they stand and why, and the deliveries that wait or failed."""
     from node import overview
@@ -141,12 +147,13 @@ def echo(archive: str | None, host: str | None, port: int | None, ae_title: str 
     """Ask an archive whether it answers (C-ECHO)."""
     from node import sender
 
-    target = _archive(_load(config), archive, host, port, ae_title)
+    loaded = _load(config)
+    target = _archive(loaded, archive, host, port, ae_title)
+    peer = sender.peer_of(target, loaded.delivery.connect_timeout_s)
     try:
-        answer = sender.echo(target)
-    except sender.NoAnswer as error:
+        click.echo(f"{target.name} ({peer.address}): {sender.echo(peer)}")
+    except sender.SendError as error:
         raise click.ClickException(f"{target.name}: {error}") from error
-    click.echo(f"{target.name} ({target.ae_title}@{target.host}:{target.port}): {answer}")
 
 
 @main.group()

@@ -135,11 +135,12 @@ def _wait_until_ready(process: subprocess.Popen[bytes], log: Path) -> None:
 
 
 def _send(images: list[Path], port: int) -> None:
-    outcome = sender.send_files(
-        images, host="127.0.0.1", port=port, ae_title="SPINENODE", calling_ae_title="DEMOSCANNER"
+    peer = sender.Peer(
+        host="127.0.0.1", port=port, ae_title="SPINENODE", calling_ae_title="DEMOSCANNER", connect_timeout_s=5
     )
-    if outcome.accepted != len(images):
-        raise DemoFailed(f"the node accepted {outcome.accepted} of {len(images)} images: {outcome.problem}")
+    for outcome in sender.send(images, peer):
+        if not isinstance(outcome.answer, sender.Stored):
+            raise DemoFailed(f"the node did not store {outcome.path.name}: {outcome.answer.what}")
 
 
 def _wait_for_results(config: Path, say: Say) -> None:

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TextIO
@@ -62,15 +63,29 @@ def grade_folders(
 
 def _grade_folder(folder: Path, models: Models, out: Path | None) -> dict[str, Any]:
     try:
-        found = study_files.read_folder(folder)
-        outcome = pipeline.grade(found.instances, models, clock=time.perf_counter)
+        files = study_files.read(study_files.files_below(folder))
+        outcome = _with_unreadable(pipeline.grade(files.instances, models, clock=time.perf_counter), files, folder)
         if out is not None:
-            _write_results(outcome, found.instances, out)
+            _write_results(outcome, files.instances, out)
     except Exception as error:  # noqa: BLE001 - the other folders must still be graded; the exit status tells
         return report_json.of_failure(f"{type(error).__name__}: {error}", str(folder))
     if isinstance(outcome, Report):
         return report_json.of_report(outcome, str(folder))
     return report_json.of_declined(outcome, str(folder))
+
+
+def _with_unreadable(outcome: Report | Declined, files: study_files.StudyFiles, folder: Path) -> Report | Declined:
+    """The outcome, with a sentence about files that could not be read: they may be the slices that are missing."""
+    if not files.unreadable:
+        return outcome
+    first = files.unreadable[0]
+    sentence = (
+        f"{len(files.unreadable)} of {len(files.unreadable) + len(files.instances)} files could not be read "
+        f"({first.path.relative_to(folder)}: {first.reason})."
+    )
+    if isinstance(outcome, Declined):
+        return replace(outcome, reason=f"{outcome.reason} {sentence}")
+    return replace(outcome, quality=(*outcome.quality, sentence))
 
 
 def _write_results(outcome: Report | Declined, instances: Sequence[pydicom.Dataset], out: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -9,7 +10,10 @@ from pathlib import Path
 
 
 class StudyState(StrEnum):
-    """Where one generation of a study stands. Ends: DELIVERED, DECLINED, UNCHANGED, FAILED (and GRADED without archives)."""
+    """Where one generation of a study stands.
+
+    Ends: DELIVERED, DECLINED, UNCHANGED, FAILED, and GRADED where no archive is set.
+    """
 
     RECEIVING = "receiving"
     """Images are coming, or may still come."""
@@ -95,7 +99,9 @@ class StudyRecord:
     digest: str
     """sha256 over the sorted (SOP Instance UID, file sha256) of its images; empty while it receives."""
     attempts: int
-    """How often a worker has taken it."""
+    """How often a worker has taken it in this round."""
+    round: int
+    """Goes up by one each time the operator retries it, so that every retry is a job of its own."""
     instance_count: int
     first_received_at: datetime
     last_received_at: datetime
@@ -131,3 +137,23 @@ class Delivery:
     not_before: datetime
     last_status: str
     """What the archive (or the network) said last, e.g. ``0x0000`` or ``association refused``."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class HistoryEntry:
+    """One change of a study's state."""
+
+    at: datetime
+    state: StudyState
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StudyOverview:
+    """What `spinenode status` shows of one generation of a study."""
+
+    study: StudyRecord
+    deliveries: Mapping[DeliveryState, int]
+    """How many of its deliveries stand in each state; states without any are left out."""
+    conflicts: int
+    """Objects kept beside the study because they claim a SOP Instance UID with other bytes."""

@@ -114,7 +114,11 @@ class Settings(BaseSettings):
     """Everything that can be set. See ``deploy/node.toml`` for each key with its comment."""
 
     model_config = SettingsConfigDict(
-        frozen=True, extra="forbid", env_prefix="SPINENODE_", env_nested_delimiter="__", nested_model_default_partial_update=True
+        frozen=True,
+        extra="forbid",
+        env_prefix="SPINENODE_",
+        env_nested_delimiter="__",
+        nested_model_default_partial_update=True,
     )
 
     node: NodeSettings = NodeSettings()

@@ -158,7 +158,8 @@ def test_package_files_are_empty() -> None:
 
 
 @pytest.mark.parametrize(
-    "module", ["inference.report", "node.receiver", "node.service", "node.settings", "node.ticks", "sr_templates.render"]
+    "module",
+    ["inference.report", "node.receiver", "node.service", "node.settings", "node.ticks", "sr_templates.render"],
 )
 def test_only_the_worker_pays_for_torch(module: str) -> None:
     """The receiver, the dispatcher and the supervisor stay small: importing them loads no torch."""
