@@ -1,0 +1,124 @@
+"""DICOM files read for grading: headers now, pixels when somebody asks for them.
+
+A file that cannot be read is named with the reason and never stops the others. Reads disk only; knows no ledger.
+"""
+
+from __future__ import annotations
+
+import struct
+import warnings
+import zlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pydicom
+from pydicom.errors import BytesLengthException, InvalidDicomError
+from pydicom.filereader import read_file_meta_info
+from pydicom.uid import DeflatedExplicitVRLittleEndian
+
+DEFER_BYTES = 65536
+"""Larger values than this stay in the file until they are asked for: pixels, in practice."""
+UNREADABLE = (
+    InvalidDicomError,
+    BytesLengthException,
+    OSError,
+    EOFError,
+    ValueError,
+    KeyError,
+    IndexError,
+    AttributeError,
+    TypeError,
+    NotImplementedError,
+    OverflowError,
+    RecursionError,
+    MemoryError,
+    struct.error,
+    zlib.error,
+)
+"""What pydicom raises for a file that is no DICOM file, or a broken or hostile one."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DicomFiles:
+    """The files of a folder: those that are DICOM, and the others with the reason."""
+
+    paths: tuple[Path, ...]
+    skipped: tuple[tuple[Path, str], ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StudyFiles:
+    """What a set of files holds."""
+
+    instances: tuple[pydicom.Dataset, ...]
+    """Images with truncated pixels are among them: whoever needs those pixels finds out, the others do not care."""
+    unreadable: tuple[tuple[Path, str], ...]
+    """The files that were left out, and why."""
+
+
+def find_dicom_files(folder: Path) -> DicomFiles:
+    """Tell the DICOM files below a folder (or one file) from the others by their file meta information alone."""
+    paths: list[Path] = []
+    skipped: list[tuple[Path, str]] = []
+    for path in _files_below(folder):
+        try:
+            meta = read_file_meta_info(path)
+            reason = "" if "TransferSyntaxUID" in meta else "it does not name its transfer syntax"
+        except UNREADABLE as error:
+            reason = _reason(error)
+        if reason:
+            skipped.append((path, reason))
+        else:
+            paths.append(path)
+    return DicomFiles(paths=tuple(paths), skipped=tuple(skipped))
+
+
+def read_folder(folder: Path) -> StudyFiles:
+    """Read every file below a folder, see ``read``."""
+    return read(_files_below(folder))
+
+
+def read(paths: Iterable[Path]) -> StudyFiles:
+    """Read the headers of DICOM files; their pixels are read from the file on first use, which must still be there."""
+    instances: list[pydicom.Dataset] = []
+    unreadable: list[tuple[Path, str]] = []
+    for path in paths:
+        try:
+            instance = _read_one(path)
+        except UNREADABLE as error:
+            unreadable.append((path, _reason(error)))
+            continue
+        if "StudyInstanceUID" in instance and "SOPInstanceUID" in instance:
+            instances.append(instance)
+        else:
+            unreadable.append((path, "it names no study or no instance (truncated?)"))
+    return StudyFiles(instances=tuple(instances), unreadable=tuple(unreadable))
+
+
+def _read_one(path: Path) -> pydicom.Dataset:
+    # a deflated data set has no offsets in the file to come back to
+    deflated = read_file_meta_info(path).get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # an unexpected end of the file: the missing elements speak for themselves
+        return pydicom.dcmread(path, defer_size=None if deflated else DEFER_BYTES)
+
+
+def _files_below(folder: Path) -> tuple[Path, ...]:
+    """In the order of their names; hidden ones and DICOMDIR left out."""
+    if folder.is_file():
+        return (folder,)
+    found = (path for path in folder.rglob("*") if path.is_file() and path.name != "DICOMDIR")
+    return tuple(sorted(path for path in found if not _is_hidden(path.relative_to(folder))))
+
+
+def _is_hidden(path: Path) -> bool:
+    return any(part.startswith(".") for part in path.parts)
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, InvalidDicomError):
+        return "not a DICOM file"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return f"the file cannot be read ({type(error).__name__})"
