@@ -35,7 +35,7 @@ FUNCTIONAL_GROUPS = (
     "UnassignedPerFrameConvertedAttributesSequence",
     "UnassignedSharedConvertedAttributesSequence",
 )
-"""Functional group macros that are searched (PS3.3 C.7.6.16.2, C.8.13.5; the last two of Legacy Converted, C.7.6.16.2.25)."""
+"""Macros that are searched: PS3.3 C.7.6.16.2 and C.8.13.5; the last two belong to Legacy Converted objects."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -79,9 +79,7 @@ class Frame:
 
 def read_frames(instances: Sequence[Dataset]) -> tuple[Frame, ...]:
     """All frames of all objects, in the order given. Never raises for what a header holds."""
-    with warnings.catch_warnings():  # pydicom warns of each invalid value; here an invalid value is an absent one
-        warnings.simplefilter("ignore")
-        return tuple(frame for instance in instances for frame in _frames_of(instance))
+    return tuple(frame for instance in instances for frame in _frames_of(instance))
 
 
 def value(dataset: Dataset | None, keyword: str) -> Any:
@@ -89,7 +87,9 @@ def value(dataset: Dataset | None, keyword: str) -> Any:
     if dataset is None:
         return None
     try:
-        found = dataset.get(keyword)
+        with warnings.catch_warnings():  # pydicom warns of each invalid value; here an invalid value is an absent one
+            warnings.simplefilter("ignore")
+            found = dataset.get(keyword)
     except UNREADABLE:
         return None
     return None if found is None or found == "" else found

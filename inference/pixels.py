@@ -6,7 +6,7 @@ import warnings
 
 import numpy as np
 from pydicom.encaps import get_frame
-from pydicom.pixels import pixel_array
+from pydicom.pixels.utils import pixel_array
 from pydicom.uid import RLELossless
 
 from inference.frames import UNREADABLE, Frame, number, value, words
