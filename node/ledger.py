@@ -1,0 +1,297 @@
+"""The ledger: what came, what became of it, what was made and where it goes. Each state change is one method, and each
+method is one transaction; any number of processes may use it at once.
+
+Every ``now`` and every time in a record is aware. Every method may raise ``LedgerUnavailable``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from datetime import datetime
+
+from sqlalchemy import Connection, select
+
+from node import ledger_intake as intake
+from node import ledger_outbox as outbox
+from node import ledger_overview as overview
+from node.ledger_database import Database, LedgerError, LedgerUnavailable, OutcomeUnknown, open_database
+from node.ledger_schema import STUDY
+from node.records import (
+    Delivery,
+    DeliveryState,
+    HistoryEntry,
+    OpenStudy,
+    ReceivedInstance,
+    Recorded,
+    ResultObject,
+    StudyOverview,
+    StudyRecord,
+    StudyState,
+)
+
+__all__ = ["Ledger", "LedgerError", "LedgerUnavailable", "OutcomeUnknown", "UnknownStudy", "WrongState", "open_ledger"]
+
+_RESULTS_STAND = (StudyState.GRADED, StudyState.DELIVERED)
+
+
+class UnknownStudy(LedgerError):
+    """The ledger holds no such study."""
+
+
+class WrongState(LedgerError):
+    """The study is not in a state from which this change leads on: somebody else has changed it meanwhile."""
+
+
+def open_ledger(url: str) -> Ledger:
+    """The ledger behind an SQLAlchemy URL, created and brought up to date under a lock.
+
+    Raises:
+        LedgerUnavailable: the database cannot be reached.
+        LedgerError: it can, but not be used.
+    """
+    return Ledger(open_database(url))
+
+
+class Ledger:
+    """See the module. Made by ``open_ledger``."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def close(self) -> None:
+        self._database.close()
+
+    # Images arrive.
+
+    def record_instance(self, instance: ReceivedInstance) -> Recorded:
+        """Writes down an object whose file is durable, and what it is: see ``Recorded``.
+
+        NEW counts into the generation that receives, or opens the next one. SAME_AGAIN writes nothing. CONFLICT and
+        OWN_RESULT are kept, but belong to no generation and open none.
+
+        Raises:
+            OutcomeUnknown: it may have been written down; its file must be kept.
+            LedgerError: it was not written down.
+        """
+        return self._database.write(lambda connection: intake.record(connection, instance))
+
+    def is_own_result(self, sop_instance_uid: str) -> bool:
+        """Whether this node made the object."""
+        return self._database.read(lambda connection: intake.is_own_result(connection, sop_instance_uid))
+
+    def open_studies(self) -> tuple[OpenStudy, ...]:
+        """The generations that receive, the longest quiet first."""
+        return self._database.read(intake.open_studies)
+
+    def close_study(self, study_id: int, *, last_received_at: datetime, reason: str, now: datetime) -> bool:
+        """RECEIVING -> QUEUED, with the set of its images and their digest fixed.
+
+        False, and nothing changed, when it does not receive any more or an image came after ``last_received_at``, the
+        time on which the decision to close was made.
+        """
+        return self._database.write(
+            lambda connection: intake.close(connection, study_id, last_received_at, reason, now)
+        )
+
+    # The worker.
+
+    def queued_studies(self) -> tuple[StudyRecord, ...]:
+        """The generations that wait for the worker, the longest waiting first."""
+        return self._studies_in(StudyState.QUEUED)
+
+    def grading_studies(self) -> tuple[StudyRecord, ...]:
+        """The generations that a worker has, or had when it died."""
+        return self._studies_in(StudyState.GRADING)
+
+    def _studies_in(self, state: StudyState) -> tuple[StudyRecord, ...]:
+        query = select(STUDY).where(STUDY.c.state == state).order_by(STUDY.c.closed_at, STUDY.c.id)
+        return self._database.read(lambda connection: tuple(map(intake.study_record, connection.execute(query))))
+
+    def take_study(self, study_id: int, *, maximum_attempts: int, now: datetime) -> StudyRecord | None:
+        """QUEUED, or GRADING after a crash, -> GRADING with one more attempt.
+
+        None when there is nothing to take: it is in another state, or it has been taken ``maximum_attempts`` times
+        without an end, and is FAILED now.
+        """
+
+        def take(connection: Connection) -> StudyRecord | None:
+            study = self._locked(connection, study_id)
+            if study.state not in (StudyState.QUEUED, StudyState.GRADING):
+                return None
+            if study.attempts >= maximum_attempts:
+                reason = f"its worker stopped {study.attempts} times before an end"
+                intake.move(connection, study_id, StudyState.FAILED, reason, now)
+                return None
+            attempts = study.attempts + 1
+            reason = "a worker has it" if attempts == 1 else f"a worker has it, attempt {attempts}"
+            intake.move(connection, study_id, StudyState.GRADING, reason, now, attempts=attempts)
+            return self._locked(connection, study_id)
+
+        return self._database.write(take)
+
+    def study(self, study_id: int) -> StudyRecord:
+        """Raises ``UnknownStudy``."""
+        return self._database.read(lambda connection: self._found(connection, study_id)[0])
+
+    def instances(self, study_id: int) -> tuple[ReceivedInstance, ...]:
+        """The images of a generation: all of the study up to its closing, as they came. Raises ``UnknownStudy``."""
+        return self._database.read(lambda connection: intake.instances(connection, *self._found(connection, study_id)))
+
+    def conflicts(self, study_id: int) -> int:
+        """How many objects are kept beside this study as conflicts. Raises ``UnknownStudy``."""
+        return self._database.read(
+            lambda connection: intake.conflicts(connection, self._found(connection, study_id)[0].study_instance_uid)
+        )
+
+    def graded_digest(self, study_instance_uid: str) -> tuple[str, ...]:
+        """Digests of the generations whose results stand (GRADED or DELIVERED)."""
+        query = select(STUDY.c.digest).where(
+            STUDY.c.study_instance_uid == study_instance_uid, STUDY.c.state.in_(_RESULTS_STAND)
+        )
+        return self._database.read(
+            lambda connection: tuple(connection.execute(query.order_by(STUDY.c.generation)).scalars())
+        )
+
+    # Its ends.
+
+    def finish_graded(
+        self,
+        study_id: int,
+        *,
+        results: Sequence[ResultObject],
+        archives: Mapping[str, Sequence[str]],
+        reason: str,
+        now: datetime,
+    ) -> None:
+        """GRADING -> GRADED together with its results and their deliveries; a repeat changes nothing.
+
+        Args:
+            archives: for each archive the SOP Instance UIDs of the results it is to get.
+
+        Raises:
+            WrongState, UnknownStudy, ValueError: a delivery names no result.
+        """
+        self._finish(
+            study_id, StudyState.GRADED, reason, now, lambda c: outbox.fill(c, study_id, results, archives, now)
+        )
+
+    def finish_declined(
+        self,
+        study_id: int,
+        *,
+        reason: str,
+        results: Sequence[ResultObject] = (),
+        archives: Mapping[str, Sequence[str]] | None = None,
+        now: datetime,
+    ) -> None:
+        """GRADING -> DECLINED, with the objects that tell the reader; it stays DECLINED while they are delivered."""
+        self._finish(
+            study_id, StudyState.DECLINED, reason, now, lambda c: outbox.fill(c, study_id, results, archives or {}, now)
+        )
+
+    def finish_unchanged(self, study_id: int, *, reason: str, now: datetime) -> None:
+        """GRADING -> UNCHANGED."""
+        self._finish(study_id, StudyState.UNCHANGED, reason, now)
+
+    def finish_failed(self, study_id: int, *, reason: str, now: datetime) -> None:
+        """GRADING -> FAILED."""
+        self._finish(study_id, StudyState.FAILED, reason, now)
+
+    def _finish(
+        self,
+        study_id: int,
+        end: StudyState,
+        reason: str,
+        now: datetime,
+        fill_outbox: Callable[[Connection], None] = lambda _: None,
+    ) -> None:
+        def finish(connection: Connection) -> None:
+            study = self._locked(connection, study_id)
+            if study.state == end or (end, study.state) == (StudyState.GRADED, StudyState.DELIVERED):
+                return
+            if study.state != StudyState.GRADING:
+                raise WrongState(f"study {study_id} is {study.state.value}, not grading: it cannot become {end.value}")
+            intake.move(connection, study_id, end, reason, now)
+            fill_outbox(connection)
+            if end is StudyState.GRADED:
+                outbox.deliver_study_if_complete(connection, study_id, now)
+
+        self._database.write(finish)
+
+    # Deliveries.
+
+    def due_deliveries(
+        self, now: datetime, *, limit: int, archives: Collection[str] | None = None
+    ) -> tuple[Delivery, ...]:
+        """What is to be sent now, by study and archive; of the ``archives`` named, or of all."""
+        return self._database.read(lambda connection: outbox.due(connection, now, limit, archives))
+
+    def delivery_delivered(self, delivery_id: int, *, status: str, now: datetime) -> None:
+        """The archive has it. With the last one a GRADED study becomes DELIVERED."""
+        self._database.write(lambda connection: outbox.delivered(connection, delivery_id, status, now))
+
+    def delivery_postponed(self, delivery_id: int, *, status: str, not_before: datetime, now: datetime) -> None:
+        """It did not arrive, and is tried again at ``not_before``."""
+        self._database.write(lambda connection: outbox.postponed(connection, delivery_id, status, not_before, now))
+
+    def delivery_dead(self, delivery_id: int, *, status: str, now: datetime) -> None:
+        """The archive refuses it for good."""
+        self._database.write(lambda connection: outbox.dead(connection, delivery_id, status, now))
+
+    # The operator.
+
+    def retry_study(self, study_instance_uid: str, *, now: datetime) -> int:
+        """FAILED or DECLINED -> QUEUED in a new round (the newest generation); what has not arrived is due now.
+
+        Returns:
+            How many things it set going: the study, and each delivery of any of its generations.
+
+        Raises:
+            UnknownStudy: no image of it ever came.
+        """
+
+        def retry(connection: Connection) -> int:
+            newest = intake.newest_generation(connection, study_instance_uid)
+            if newest is None:
+                raise UnknownStudy("no image of this study has been received")
+            requeued = newest.state in (StudyState.FAILED, StudyState.DECLINED)
+            if requeued:
+                reason = "the operator asked for another attempt"
+                intake.move(connection, newest.id, StudyState.QUEUED, reason, now, attempts=0, round=newest.round + 1)
+            return int(requeued) + outbox.make_due(connection, study_instance_uid, now)
+
+        return self._database.write(retry)
+
+    def study_overview(self, *, limit: int) -> tuple[StudyOverview, ...]:
+        """The generations that changed last, newest first."""
+        return self._database.read(lambda connection: overview.overview(connection, limit))
+
+    def history(self, study_id: int) -> tuple[HistoryEntry, ...]:
+        """What happened to a generation, in order."""
+        return self._database.read(lambda connection: overview.history(connection, study_id))
+
+    def counts_by_state(self) -> Mapping[StudyState, int]:
+        """How many generations stand in each state; every state is there."""
+        return self._database.read(overview.counts_by_state)
+
+    def received_counts(self) -> Mapping[Recorded, int]:
+        """How many objects are kept as NEW, CONFLICT and OWN_RESULT."""
+        return self._database.read(overview.received_counts)
+
+    def delivery_counts(self) -> Mapping[str, Mapping[DeliveryState, int]]:
+        """For each archive how many deliveries stand in each state."""
+        return self._database.read(outbox.counts_by_archive)
+
+    # Rows.
+
+    def _found(self, connection: Connection, study_id: int) -> tuple[StudyRecord, int | None]:
+        row = connection.execute(select(STUDY).where(STUDY.c.id == study_id)).first()
+        if row is None:
+            raise UnknownStudy(f"there is no study {study_id}")
+        return intake.study_record(row), row.last_instance_id
+
+    def _locked(self, connection: Connection, study_id: int) -> StudyRecord:
+        row = intake.locked(connection, study_id)
+        if row is None:
+            raise UnknownStudy(f"there is no study {study_id}")
+        return intake.study_record(row)

@@ -1,0 +1,196 @@
+"""What the ledger does as images arrive: record each, open and close the generations of a study.
+
+Every function runs inside the caller's transaction. On PostgreSQL the row of a study's newest generation is the lock
+that puts recorders and closers of that study in a line, so the ids of its images grow in the order they are committed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, Row, Select, func, insert, select, update
+
+from node.ledger_schema import HISTORY, INSTANCE, RESULT, STUDY
+from node.records import OpenStudy, ReceivedInstance, Recorded, StudyRecord, StudyState
+
+_INSTANCE_FIELDS = tuple(ReceivedInstance.__slots__)
+_STUDY_FIELDS = tuple(StudyRecord.__slots__)
+
+
+def record(connection: Connection, instance: ReceivedInstance) -> Recorded:
+    rows = connection.execute(
+        select(INSTANCE.c.role, INSTANCE.c.sha256, INSTANCE.c.path).where(
+            INSTANCE.c.sop_instance_uid == instance.sop_instance_uid
+        )
+    ).all()
+    for row in rows:
+        if row.path == str(instance.path):
+            return Recorded(row.role)  # an earlier attempt of this very call was committed, though its answer got lost
+        if row.sha256 == instance.sha256:
+            return Recorded.SAME_AGAIN
+    if is_own_result(connection, instance.sop_instance_uid):
+        role = Recorded.OWN_RESULT
+    elif rows:
+        role = Recorded.CONFLICT
+    else:
+        role = Recorded.NEW
+        _count_into_generation(connection, instance)
+    values = {name: getattr(instance, name) for name in _INSTANCE_FIELDS} | {"path": str(instance.path)}
+    connection.execute(insert(INSTANCE).values(role=role.value, **values))
+    return role
+
+
+def is_own_result(connection: Connection, sop_instance_uid: str) -> bool:
+    return (
+        connection.execute(select(RESULT.c.kind).where(RESULT.c.sop_instance_uid == sop_instance_uid)).first()
+        is not None
+    )
+
+
+def _count_into_generation(connection: Connection, instance: ReceivedInstance) -> None:
+    """One more image in the generation that receives; a new generation where none does."""
+    newest = newest_generation(connection, instance.study_instance_uid)
+    at = instance.received_at
+    if newest is not None and newest.state == StudyState.RECEIVING:
+        connection.execute(
+            update(STUDY)
+            .where(STUDY.c.id == newest.id)
+            .values(
+                instance_count=STUDY.c.instance_count + 1,
+                last_received_at=max(newest.last_received_at, at),
+                changed_at=max(newest.changed_at, at),
+            )
+        )
+        return
+    study_id = connection.execute(
+        insert(STUDY)
+        .values(
+            study_instance_uid=instance.study_instance_uid,
+            generation=1 if newest is None else newest.generation + 1,
+            state=StudyState.RECEIVING.value,
+            reason="",
+            digest="",
+            attempts=0,
+            round=0,
+            instance_count=1 if newest is None else newest.instance_count + 1,
+            first_received_at=at,
+            last_received_at=at,
+            changed_at=at,
+        )
+        .returning(STUDY.c.id)
+    ).scalar_one()
+    reason = "the first image came" if newest is None else "an image came after the study was closed"
+    write_history(connection, study_id, StudyState.RECEIVING, reason, at)
+
+
+def newest_generation(connection: Connection, study_instance_uid: str) -> Row[Any] | None:
+    """The row of the newest generation, locked until the transaction ends; None for a study never seen."""
+    return connection.execute(
+        select(STUDY)
+        .where(STUDY.c.study_instance_uid == study_instance_uid)
+        .order_by(STUDY.c.generation.desc())
+        .limit(1)
+        .with_for_update()
+    ).first()
+
+
+def locked(connection: Connection, study_id: int) -> Row[Any] | None:
+    """The row of one generation, locked until the transaction ends."""
+    return connection.execute(select(STUDY).where(STUDY.c.id == study_id).with_for_update()).first()
+
+
+def move(
+    connection: Connection, study_id: int, state: StudyState, reason: str, now: datetime, **values: object
+) -> None:
+    """Puts a generation into a state, with its line in the history."""
+    connection.execute(
+        update(STUDY).where(STUDY.c.id == study_id).values(state=state.value, reason=reason, changed_at=now, **values)
+    )
+    write_history(connection, study_id, state, reason, now)
+
+
+def write_history(connection: Connection, study_id: int, state: StudyState, reason: str, now: datetime) -> None:
+    connection.execute(insert(HISTORY).values(study_id=study_id, at=now, state=state.value, reason=reason))
+
+
+def open_studies(connection: Connection) -> tuple[OpenStudy, ...]:
+    rows = connection.execute(
+        select(STUDY.c.id, STUDY.c.first_received_at, STUDY.c.last_received_at, STUDY.c.instance_count)
+        .where(STUDY.c.state == StudyState.RECEIVING)
+        .order_by(STUDY.c.last_received_at)
+    )
+    return tuple(
+        OpenStudy(
+            study_id=row.id,
+            first_received_at=row.first_received_at,
+            last_received_at=row.last_received_at,
+            instance_count=row.instance_count,
+        )
+        for row in rows
+    )
+
+
+def close(connection: Connection, study_id: int, last_received_at: datetime, reason: str, now: datetime) -> bool:
+    study = locked(connection, study_id)
+    if study is None or study.state != StudyState.RECEIVING or study.last_received_at > last_received_at:
+        return False
+    images = connection.execute(_images_of(study.study_instance_uid)).all()
+    move(
+        connection,
+        study_id,
+        StudyState.QUEUED,
+        reason,
+        now,
+        closed_at=now,
+        digest=_digest(images),
+        instance_count=len(images),
+        last_instance_id=images[-1].id,
+    )
+    return True
+
+
+def _images_of(study_instance_uid: str) -> Select[Any]:
+    return (
+        select(INSTANCE)
+        .where(INSTANCE.c.study_instance_uid == study_instance_uid, INSTANCE.c.role == Recorded.NEW)
+        .order_by(INSTANCE.c.id)
+    )
+
+
+def _digest(images: list[Row[Any]] | Any) -> str:
+    """Over the MR objects where there are any: a report or a key object that arrives later changes nothing to grade."""
+    graded = [image for image in images if image.modality == "MR"] or images
+    lines = sorted(f"{image.sop_instance_uid} {image.sha256}\n" for image in graded)
+    return hashlib.sha256("".join(lines).encode("ascii")).hexdigest()
+
+
+def instances(connection: Connection, study: StudyRecord, last_instance_id: int | None) -> tuple[ReceivedInstance, ...]:
+    query = _images_of(study.study_instance_uid)
+    if last_instance_id is not None:
+        query = query.where(INSTANCE.c.id <= last_instance_id)
+    return tuple(_received(row) for row in connection.execute(query))
+
+
+def conflicts(connection: Connection, study_instance_uid: str) -> int:
+    images = select(INSTANCE.c.sop_instance_uid).where(
+        INSTANCE.c.study_instance_uid == study_instance_uid, INSTANCE.c.role == Recorded.NEW
+    )
+    of_this_study = (INSTANCE.c.study_instance_uid == study_instance_uid) | INSTANCE.c.sop_instance_uid.in_(images)
+    return connection.execute(
+        select(func.count()).select_from(INSTANCE).where(INSTANCE.c.role == Recorded.CONFLICT, of_this_study)
+    ).scalar_one()
+
+
+def _received(row: Row[Any]) -> ReceivedInstance:
+    values = {name: getattr(row, name) for name in _INSTANCE_FIELDS} | {"path": Path(row.path)}
+    return ReceivedInstance(**values)
+
+
+def study_record(row: Row[Any]) -> StudyRecord:
+    """A row of the study table, made of its columns."""
+    values = row._mapping
+    fields = {name: values[name] for name in _STUDY_FIELDS if name != "study_id"}
+    return StudyRecord(**(fields | {"study_id": values["id"], "state": StudyState(values["state"])}))

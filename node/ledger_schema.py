@@ -1,0 +1,137 @@
+"""The tables of the ledger. ``migrations/`` makes them; a test holds the two together."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    DateTime,
+    Dialect,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+    TypeDecorator,
+    UniqueConstraint,
+    text,
+)
+
+REVISION = "0001"
+"""The newest migration, which is the one these tables describe."""
+
+VERSION_TABLE = "ledger_version"
+"""Where alembic keeps the revision; a name of our own, for the database may be shared with the job engine."""
+
+
+class UtcTime(TypeDecorator[datetime]):
+    """An aware UTC time on every database. SQLite keeps it as text that sorts by time; a naive time is refused."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError("a time without a zone cannot enter the ledger")
+        return value.astimezone(UTC)
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+METADATA = MetaData()
+_ROW_ID = BigInteger().with_variant(Integer, "sqlite")  # SQLite counts up by itself only on INTEGER
+
+STUDY = Table(
+    "study",
+    METADATA,
+    Column("id", _ROW_ID, primary_key=True),
+    Column("study_instance_uid", String(64), nullable=False),
+    Column("generation", Integer, nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("digest", String(64), nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("round", Integer, nullable=False),
+    Column("instance_count", Integer, nullable=False),
+    Column("last_instance_id", _ROW_ID),
+    Column("first_received_at", UtcTime, nullable=False),
+    Column("last_received_at", UtcTime, nullable=False),
+    Column("closed_at", UtcTime),
+    Column("changed_at", UtcTime, nullable=False),
+    UniqueConstraint("study_instance_uid", "generation", name="study_generation_once"),
+    Index("study_by_state", "state"),
+)
+
+INSTANCE = Table(
+    "instance",
+    METADATA,
+    Column("id", _ROW_ID, primary_key=True),
+    Column("role", String(16), nullable=False),  # the Recorded value it was kept as: new, conflict or own_result
+    Column("study_instance_uid", String(64), nullable=False),
+    Column("series_instance_uid", String(64), nullable=False),
+    Column("sop_instance_uid", String(64), nullable=False),
+    Column("sop_class_uid", String(64), nullable=False),
+    Column("transfer_syntax_uid", String(64), nullable=False),
+    Column("modality", String(16), nullable=False),
+    Column("calling_ae_title", String(16), nullable=False),
+    Column("path", Text, nullable=False),
+    Column("sha256", String(64), nullable=False),
+    Column("size_bytes", BigInteger, nullable=False),
+    Column("received_at", UtcTime, nullable=False),
+    UniqueConstraint("sop_instance_uid", "sha256", name="instance_bytes_once"),
+    Index(
+        "instance_image_once",
+        "sop_instance_uid",
+        unique=True,
+        sqlite_where=text("role = 'new'"),
+        postgresql_where=text("role = 'new'"),
+    ),
+    Index("instance_by_study", "study_instance_uid", "role", "id"),
+)
+
+RESULT = Table(
+    "result",
+    METADATA,
+    Column("sop_instance_uid", String(64), primary_key=True),
+    Column("study_id", ForeignKey("study.id"), nullable=False, index=True),
+    Column("sop_class_uid", String(64), nullable=False),
+    Column("kind", String(64), nullable=False),
+    Column("path", Text, nullable=False),
+    Column("sha256", String(64), nullable=False),
+    Column("made_at", UtcTime, nullable=False),
+)
+
+DELIVERY = Table(
+    "delivery",
+    METADATA,
+    Column("id", _ROW_ID, primary_key=True),
+    Column("study_id", ForeignKey("study.id"), nullable=False, index=True),
+    Column("archive", String(64), nullable=False),
+    Column("sop_instance_uid", ForeignKey("result.sop_instance_uid"), nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("not_before", UtcTime, nullable=False),
+    Column("last_status", Text, nullable=False),
+    Column("changed_at", UtcTime, nullable=False),
+    UniqueConstraint("archive", "sop_instance_uid", name="delivery_once"),
+    Index("delivery_by_state", "state", "not_before"),
+)
+
+HISTORY = Table(
+    "study_history",
+    METADATA,
+    Column("id", _ROW_ID, primary_key=True),
+    Column("study_id", ForeignKey("study.id"), nullable=False, index=True),
+    Column("at", UtcTime, nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("reason", Text, nullable=False),
+)
