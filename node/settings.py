@@ -47,6 +47,7 @@ class NodeSettings(_Table):
     database_url: str = ""
     """Empty: SQLite in ``data_dir``. Else an SQLAlchemy URL, e.g. postgresql+psycopg://user@host/spinenode."""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    log_format: Literal["plain", "json"] = "plain"
 
 
 class ReceiverSettings(_Table):
