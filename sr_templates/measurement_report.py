@@ -1,0 +1,281 @@
+"""The Comprehensive 3D SR: an Imaging Measurement Report (TID 1500), one Measurement Group (TID 1410) per disc.
+
+What backs a coded answer hangs beneath it (HAS PROPERTIES, as the certainty of a finding does in TID 4006), so
+each certainty tells what it is the certainty of, and a viewer that prints the first numbers of a group shows
+grade, height, canal and slip with the disc's level.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+from highdicom import sr
+from pydicom import Dataset
+from pydicom.sr.coding import Code
+from pydicom.uid import Comprehensive3DSRStorage
+
+from inference.grades import SPINENET_EIGHT, TITLES, Basis, Finding, Grade
+from inference.report import DiscGrading, ModelIdentity, Report
+from sr_templates import codes, provenance
+from sr_templates.provenance import OutputKind, Rendered, Run, SourceInstance, SourceStudy
+
+SERIES_DESCRIPTION = "Lumbar disc grading SR - RESEARCH USE ONLY"
+
+_CONTAINS = sr.RelationshipTypeValues.CONTAINS
+_HAS_PROPERTIES = sr.RelationshipTypeValues.HAS_PROPERTIES
+
+
+def measurement_report(report: Report, source: SourceStudy, run: Run) -> Rendered:
+    """The report as a Comprehensive 3D SR, UNVERIFIED and PRELIMINARY.
+
+    COMPLETE where every disc has all of SpineNet's eight gradings, else PARTIAL with what is missing.
+    """
+    dataset = provenance.envelope(
+        kind=OutputKind.MEASUREMENT_REPORT,
+        index=1,
+        sop_class_uid=Comprehensive3DSRStorage,
+        description=SERIES_DESCRIPTION,
+        source=source,
+        model=report.model,
+        run=run,
+    )
+    referenced = [disc_source(report, disc, source) for disc in report.discs]
+    for element in _content(report, source, run):
+        dataset.add(element)
+    add_document_attributes(dataset, missing=_missing(report))
+    dataset.CurrentRequestedProcedureEvidenceSequence = provenance.referenced_evidence(
+        referenced, report.study_instance_uid
+    )
+    return Rendered(kind=OutputKind.MEASUREMENT_REPORT, title="Measurement report", dataset=dataset)
+
+
+def add_document_attributes(dataset: Dataset, missing: str) -> None:
+    """SR Document General and Series modules (PS3.3 C.17.1-2). ``missing`` empty means a complete document."""
+    dataset.Modality = "SR"
+    dataset.ReferencedPerformedProcedureStepSequence = []
+    dataset.PerformedProcedureCodeSequence = []
+    dataset.CompletionFlag = "PARTIAL" if missing else "COMPLETE"
+    if missing:
+        dataset.CompletionFlagDescription = missing[:64]
+    dataset.VerificationFlag = "UNVERIFIED"
+    dataset.PreliminaryFlag = "PRELIMINARY"
+
+
+def disc_source(report: Report, disc: DiscGrading, source: SourceStudy) -> SourceInstance:
+    """The source instance that shows the disc's mid-slice."""
+    return source.instances[report.volume.sources[disc.slice_index].sop_instance_uid]
+
+
+def outline_image_coordinates(report: Report, disc: DiscGrading) -> np.ndarray:
+    """(n + 1, 2) closed outline as (column, row) of the source image.
+
+    SCOORD counts from the top left corner of the top left pixel, so a pixel's centre is at .5 (PS3.3
+    C.18.6.1.1), while voxel coordinates have centres at whole numbers.
+    """
+    voxel = report.volume.to_voxel(disc.outline_lps_mm)
+    rows, columns = report.volume.voxels.shape[1:]
+    points = np.clip(voxel[:, [2, 1]] + 0.5, 0.0, (columns, rows))
+    return np.vstack([points, points[:1]])
+
+
+def _missing(report: Report) -> str:
+    absent = {finding for disc in report.discs for finding in SPINENET_EIGHT if finding not in disc.grades}
+    if not absent:
+        return ""
+    return "Not assessed: " + ", ".join(TITLES[finding].lower() for finding in SPINENET_EIGHT if finding in absent)
+
+
+def _content(report: Report, source: SourceStudy, run: Run) -> Dataset:
+    groups = [_group(report, disc, source, run) for disc in report.discs]
+    document = sr.MeasurementReport(
+        observation_context=sr.ObservationContext(
+            observer_device_context=sr.ObserverContext(
+                observer_type=codes.DEVICE,
+                observer_identifying_attributes=device_observer(report.model, source, run),
+            )
+        ),
+        procedure_reported=codes.PROCEDURE_REPORTED,
+        imaging_measurements=groups,
+    )
+    root: Dataset = document[0]
+    measurements = root.ContentSequence.pop()
+    root.ContentSequence.append(_image_library(report, source))
+    root.ContentSequence.append(measurements)
+    root.ContentSequence.append(_notes(report, source))
+    return root
+
+
+def device_observer(model: ModelIdentity, source: SourceStudy, run: Run) -> sr.DeviceObserverIdentifyingAttributes:
+    """TID 1004: who observed, a program."""
+    return sr.DeviceObserverIdentifyingAttributes(
+        uid=provenance.device_uid(model),
+        name=model.name,
+        manufacturer_name=provenance.writable(run.manufacturer, source.attributes),
+        model_name=f"{model.name} {model.version}",
+        serial_number=model.sha256,
+    )
+
+
+def _image_library(report: Report, source: SourceStudy) -> sr.ContainerContentItem:
+    """TID 1600 with only the images that the outlines lie on: viewers show every entry as text."""
+    group = sr.ContainerContentItem(codes.IMAGE_LIBRARY_GROUP, relationship_type=_CONTAINS)
+    group.ContentSequence = sr.ContentSequence()
+    group.ContentSequence.append(
+        sr.CodeContentItem(
+            codes.MODALITY,
+            codes.MAGNETIC_RESONANCE,
+            relationship_type=sr.RelationshipTypeValues.HAS_ACQ_CONTEXT,
+        )
+    )
+    used = {instance.sop_instance_uid: instance for instance in (disc_source(report, d, source) for d in report.discs)}
+    for instance in used.values():
+        group.ContentSequence.append(
+            sr.ImageContentItem(
+                codes.SOURCE, instance.sop_class_uid, instance.sop_instance_uid, relationship_type=_CONTAINS
+            )
+        )
+    library = sr.ContainerContentItem(codes.IMAGE_LIBRARY, relationship_type=_CONTAINS)
+    library.ContentSequence = sr.ContentSequence([group])
+    return library
+
+
+def _notes(report: Report, source: SourceStudy) -> sr.ContainerContentItem:
+    """What a reader must know of the whole study: the Qualitative Evaluations part of TID 1500."""
+    notes = [f"{provenance.RESEARCH_USE_ONLY}. Made by a program, not verified by a person."]
+    notes += dict.fromkeys((*report.quality, *report.spine.doubts))
+    container = sr.ContainerContentItem(codes.QUALITATIVE_EVALUATIONS, relationship_type=_CONTAINS)
+    container.ContentSequence = sr.ContentSequence(
+        [_text(codes.COMMENT, provenance.writable(note, source.attributes), _CONTAINS) for note in notes]
+    )
+    return container
+
+
+def _group(
+    report: Report, disc: DiscGrading, source: SourceStudy, run: Run
+) -> sr.PlanarROIMeasurementsAndQualitativeEvaluations:
+    instance = disc_source(report, disc, source)
+    frames = [report.volume.sources[disc.slice_index].frame] if instance.is_multiframe else None
+    site = sr.FindingSite(codes.DISC[disc.level])
+    _attach(site, [_number(codes.LEVEL_CERTAINTY, _percent(disc.level_confidence), codes.PERCENT)])
+    group = sr.PlanarROIMeasurementsAndQualitativeEvaluations(
+        tracking_identifier=sr.TrackingIdentifier(
+            uid=provenance.uid("disc", report.study_instance_uid, disc.level.value),
+            identifier=f"{disc.level.value} disc",
+        ),
+        referenced_region=sr.ImageRegion(
+            graphic_type=sr.GraphicTypeValues.POLYLINE,
+            graphic_data=outline_image_coordinates(report, disc),
+            source_image=sr.SourceImageForRegion(instance.sop_class_uid, instance.sop_instance_uid, frames),
+        ),
+        finding_type=codes.GRADED_DISC,
+        algorithm_id=_algorithm(report.model, run),
+        finding_sites=[site],
+        measurements=[],
+        qualitative_evaluations=[],
+    )
+    content = group[0].ContentSequence
+    region = content.pop()
+    for item in (*_numbers(disc), *(_evaluation(finding, disc, source) for finding in Finding)):
+        content.append(item)
+    content.append(region)
+    return group
+
+
+def _algorithm(model: ModelIdentity, run: Run) -> sr.AlgorithmIdentification:
+    """TID 4019, without manufacturer: readers of TID 1500 take that item for a finding."""
+    return sr.AlgorithmIdentification(
+        name=model.name,
+        version=model.version,
+        parameters=[f"weights sha256 {model.sha256}", f"software {run.software_version}"],
+        family=codes.ARTIFICIAL_INTELLIGENCE,
+    )
+
+
+def _numbers(disc: DiscGrading) -> Iterable[sr.NumContentItem]:
+    """The Pfirrmann grade, then the measurements at the head of the group, each with those it is made from."""
+    pfirrmann = disc.grades.get(Finding.PFIRRMANN)
+    if pfirrmann is not None:
+        yield _number(codes.FINDING_NAME[Finding.PFIRRMANN], pfirrmann.value, codes.ONE_TO_FIVE, _CONTAINS)
+    for name in _listed(disc):
+        quantity = codes.quantity(name)
+        if quantity.property_of is None and quantity.source_of not in disc.measurements:
+            item = _measurement(disc, name, _CONTAINS)
+            parts = [part for part in _listed(disc) if codes.quantity(part).source_of == name]
+            _attach(item, [_measurement(disc, part, sr.RelationshipTypeValues.INFERRED_FROM) for part in parts])
+            yield item
+
+
+def _listed(disc: DiscGrading) -> list[str]:
+    """Names of the disc's measurements in the order of ``codes.QUANTITIES``, then those it does not know."""
+    known = [name for name in codes.QUANTITIES if name in disc.measurements]
+    return [*known, *(name for name in disc.measurements if name not in codes.QUANTITIES)]
+
+
+def _measurement(disc: DiscGrading, name: str, relationship: sr.RelationshipTypeValues) -> sr.NumContentItem:
+    quantity = codes.quantity(name)
+    value = round(float(disc.measurements[name]), quantity.decimals + 1)
+    return _number(quantity.name, value, quantity.unit, relationship)
+
+
+def _evaluation(finding: Finding, disc: DiscGrading, source: SourceStudy) -> sr.CodeContentItem:
+    """The coded answer with what backs it: certainty, class probabilities, measurements, or the criterion."""
+    grade = disc.grades.get(finding)
+    answer = codes.NOT_ASSESSED if grade is None else codes.grade_value(finding, grade.value)
+    item = sr.CodeContentItem(codes.FINDING_NAME[finding], answer, relationship_type=_CONTAINS)
+    backing: list[sr.ContentItem] = [] if grade is None else _backing(finding, grade, source)
+    backing.extend(
+        _measurement(disc, name, _HAS_PROPERTIES)
+        for name in _listed(disc)
+        if codes.quantity(name).property_of is finding
+    )
+    _attach(item, backing)
+    return item
+
+
+def _backing(finding: Finding, grade: Grade, source: SourceStudy) -> list[sr.ContentItem]:
+    items: list[sr.ContentItem] = []
+    if grade.basis is Basis.MEASURED:
+        items.append(
+            sr.CodeContentItem(
+                codes.MEASUREMENT_METHOD,
+                codes.PUBLISHED_CRITERION,
+                relationship_type=sr.RelationshipTypeValues.HAS_CONCEPT_MOD,
+            )
+        )
+        if grade.criterion:
+            criterion = provenance.writable(grade.criterion, source.attributes)
+            items.append(_text(codes.COMMENT, criterion, _HAS_PROPERTIES))
+    items.extend(_certainty(grade))
+    if len(grade.probabilities) > 2:
+        for value, chance in sorted(grade.probabilities.items()):
+            name = codes.class_probability(finding, value)
+            items.append(_number(name, round(float(chance), 4), codes.ZERO_TO_ONE))
+    return items
+
+
+def _certainty(grade: Grade) -> list[sr.NumContentItem]:
+    if grade.value not in grade.probabilities:
+        return []
+    return [_number(codes.CERTAINTY, _percent(grade.probabilities[grade.value]), codes.PERCENT)]
+
+
+def _percent(share: float) -> float:
+    return round(100.0 * float(share), 1)
+
+
+def _number(
+    name: Code, value: float, unit: Code, relationship: sr.RelationshipTypeValues = _HAS_PROPERTIES
+) -> sr.NumContentItem:
+    return sr.NumContentItem(name, value, unit, relationship_type=relationship)
+
+
+def _text(name: Code, value: str, relationship: sr.RelationshipTypeValues) -> sr.TextContentItem:
+    return sr.TextContentItem(name, value, relationship_type=relationship)
+
+
+def _attach(item: Dataset, children: Iterable[sr.ContentItem]) -> None:
+    """Hang ``children`` beneath a content item; an empty Content Sequence would not be valid."""
+    items = list(children)
+    if items:
+        item.ContentSequence = sr.ContentSequence(items)

@@ -1,0 +1,143 @@
+"""The first page: the mid-sagittal slice with its levels beside a table of levels and gradings."""
+
+from __future__ import annotations
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from inference.grades import TITLES, Basis, Finding, is_abnormal
+from inference.report import DiscGrading, Report
+from sr_templates import codes, overlay
+from sr_templates.slice_page import (
+    DOUBTFUL_LEVEL,
+    HEADER,
+    MARGIN,
+    abnormal_findings,
+    colour_of,
+    draw_banner,
+    draw_names,
+    model_words,
+)
+from sr_templates.view import View, make_view
+
+WIDTH, HEIGHT = 1024, 768
+PICTURE_WIDTH = 388
+ROW_HEIGHT = 34
+NAME_COLUMN = 172
+CELL_PX, NAME_PX, NOTE_PX = 15, 15, 14
+
+MEASURED_ROWS = ("disc_height_mm", "canal_ap_mm", "slip_mm")
+
+
+def draw_summary(report: Report) -> overlay.Pixels:
+    """The summary page, RGB (768, 1024, 3)."""
+    page = Image.new("RGB", (WIDTH, HEIGHT), overlay.PAPER)
+    draw = ImageDraw.Draw(page)
+    draw_banner(draw, WIDTH, "Lumbar disc grading: summary")
+    view = make_view(report, 2 * PICTURE_WIDTH, HEIGHT - HEADER - 40)
+    picture = _spine_picture(report, view)
+    page.paste(picture, (MARGIN, HEADER))
+    caption = f"Slice {middle_slice(report) + 1}; outlines from each disc's own mid-slice"
+    overlay.write(draw, MARGIN, HEADER + picture.height + 6, caption, 13, overlay.FAINT)
+    left = 2 * MARGIN + PICTURE_WIDTH
+    bottom = _draw_table(draw, report, left, HEADER + 4)
+    _draw_notes(draw, report, left, bottom + 10)
+    return np.asarray(page)
+
+
+def middle_slice(report: Report) -> int:
+    """The slice on which, or nearest to which, most discs have their mid-slice."""
+    return int(np.median([disc.slice_index for disc in report.discs]))
+
+
+def _spine_picture(report: Report, view: View) -> Image.Image:
+    """The mid-sagittal slice, cut to a strip about the spine so that the discs are large."""
+    picture = Image.fromarray(view.picture(middle_slice(report), heat=False))
+    draw = ImageDraw.Draw(picture)
+    for disc in report.discs:
+        overlay.draw_outline(draw, view.pixels(disc.outline_lps_mm), colour_of(disc), dotted=False)
+    draw_names(draw, report.discs, view)
+    if picture.width <= PICTURE_WIDTH:
+        return picture
+    x = np.concatenate([view.pixels(disc.outline_lps_mm)[:, 0] for disc in report.discs])
+    left = int(np.clip((x.min() + x.max()) / 2 - PICTURE_WIDTH / 2, 0, picture.width - PICTURE_WIDTH))
+    return picture.crop((left, 0, left + PICTURE_WIDTH, picture.height))
+
+
+def _draw_table(draw: ImageDraw.ImageDraw, report: Report, left: int, top: int) -> int:
+    """One column per level, one row per grading or measurement; returns the y below it."""
+    column = (WIDTH - MARGIN - left - NAME_COLUMN) / len(report.discs)
+    for index, disc in enumerate(report.discs):
+        words = disc.level.value.replace("/", "/\n") if column < 52 else disc.level.value
+        x = left + NAME_COLUMN + index * column
+        draw.multiline_text((x + 4, top), words, font=overlay.font(CELL_PX), fill=colour_of(disc), spacing=1)
+    y = top + 22 + (16 if column < 52 else 0)
+    rows = [(TITLES[finding], [_grade_cell(disc, finding) for disc in report.discs]) for finding in Finding]
+    for name in MEASURED_ROWS:
+        cells = [_measured_cell(disc, name) for disc in report.discs]
+        rows.append((f"{codes.quantity(name).title}, mm", cells))
+    rows.append(("Level certainty", [_level_cell(disc) for disc in report.discs]))
+    for title, cells in rows:
+        draw.line((left, y, WIDTH - MARGIN, y), fill=overlay.RULE)
+        overlay.write(draw, left, y + 8, overlay.fitted(title, NAME_PX, NAME_COLUMN - 6), NAME_PX)
+        for index, (word, small, is_marked) in enumerate(cells):
+            x = left + NAME_COLUMN + index * column
+            _draw_cell(draw, x, y, column, (word, small, is_marked))
+        y += ROW_HEIGHT
+    draw.line((left, y, WIDTH - MARGIN, y), fill=overlay.RULE)
+    return y
+
+
+def _draw_cell(draw: ImageDraw.ImageDraw, x: float, y: int, width: float, cell: tuple[str, str, bool]) -> None:
+    word, small, is_marked = cell
+    if is_marked:
+        draw.rectangle((x + 1, y + 2, x + width - 2, y + ROW_HEIGHT - 2), fill=overlay.ABNORMAL_PAPER)
+    colour = overlay.ABNORMAL if is_marked else overlay.FAINT if word == "n/a" else overlay.WORDS
+    overlay.write(draw, x + 4, y + 3, word, CELL_PX, colour)
+    if small:
+        overlay.write(draw, x + 4, y + 19, small, 11, overlay.FAINT)
+
+
+def _grade_cell(disc: DiscGrading, finding: Finding) -> tuple[str, str, bool]:
+    grade = disc.grades.get(finding)
+    if grade is None:
+        return "n/a", "", False
+    marked = is_abnormal(finding, grade)
+    word = str(grade.value) if finding is Finding.PFIRRMANN else ("yes" if grade.value else "no")
+    if grade.basis is Basis.MEASURED:
+        small = "measured"
+    else:
+        chance = grade.probabilities.get(grade.value)
+        small = "" if chance is None else f"{100 * chance:.0f} %"
+    return f"{word} !" if marked else word, small, marked
+
+
+def _measured_cell(disc: DiscGrading, name: str) -> tuple[str, str, bool]:
+    value = disc.measurements.get(name)
+    return ("n/a", "", False) if value is None else (f"{value:.1f}", "", False)
+
+
+def _level_cell(disc: DiscGrading) -> tuple[str, str, bool]:
+    doubtful = disc.level_confidence < DOUBTFUL_LEVEL
+    return f"{100 * disc.level_confidence:.0f} %{' !' if doubtful else ''}", "", doubtful
+
+
+def _draw_notes(draw: ImageDraw.ImageDraw, report: Report, left: int, top: int) -> None:
+    """Quality, then how to read the page; what does not fit is in the text report."""
+    width = WIDTH - MARGIN - left
+    notes = [(note, overlay.ABNORMAL) for note in dict.fromkeys((*report.quality, *report.spine.doubts))]
+    if not any(abnormal_findings(disc) for disc in report.discs):
+        notes.insert(0, ("No abnormal grading.", overlay.NORMAL))
+    closing = [
+        "! = abnormal: Pfirrmann 3 or more, or finding present. n/a = not assessed. Per cent: probability.",
+        model_words(report),
+    ]
+    lines = [(line, overlay.FAINT) for words in closing for line in overlay.wrapped(words, 13, width)]
+    room = int((HEIGHT - MARGIN - top) // (NOTE_PX + 4)) - len(lines)
+    shown = [(line, colour) for words, colour in notes for line in overlay.wrapped(words, NOTE_PX, width)]
+    if len(shown) > room:
+        shown = [*shown[: max(room - 1, 0)], ("More in the text report.", overlay.ABNORMAL)]
+    y = top
+    for line, colour in [*shown, *lines]:
+        overlay.write(draw, left, y, line, NOTE_PX if colour != overlay.FAINT else 13, colour)
+        y += NOTE_PX + 4

@@ -1,0 +1,94 @@
+"""The report's volume as it is shown: upright, in square pixels, with places and saliency in picture pixels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from inference.grades import Finding, is_abnormal
+from inference.report import DiscGrading, EvidenceMap, Report
+from inference.volume import FloatArray, SagittalVolume, upright
+from sr_templates import overlay
+
+SHOWN_FROM = 0.25
+"""A slice shows a disc's saliency where the map reaches this share of its maximum."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class View:
+    """Head up, front to the left; sources that lie so already are shown as they are."""
+
+    volume: SagittalVolume
+    """Upright; slices in the source's order."""
+    heat: NDArray[np.float32]
+    """(slices, rows, columns) of ``volume``: the strongest saliency of the abnormal findings of all discs, 0-1."""
+    window: tuple[float, float]
+    pixels_per_mm: float
+    width: int
+    height: int
+
+    def picture(self, slice_index: int, *, heat: bool) -> overlay.Pixels:
+        """One slice in grey, with or without its saliency."""
+        picture = overlay.grey_picture(self.volume.voxels[slice_index], self.window, self.width, self.height)
+        return overlay.with_heat(picture, self.heat[slice_index]) if heat else picture
+
+    def pixels(self, position_lps_mm: FloatArray) -> FloatArray:
+        """(..., 3) LPS mm -> (..., 2) x, y in picture pixels, from the picture's top left corner."""
+        voxel = self.volume.to_voxel(position_lps_mm)
+        spacing_mm = self.volume.spacing_mm
+        x = (voxel[..., 2] + 0.5) * spacing_mm[2] * self.pixels_per_mm
+        y = (voxel[..., 1] + 0.5) * spacing_mm[1] * self.pixels_per_mm
+        return np.stack([x, y], axis=-1)
+
+
+def make_view(report: Report, max_width: int, max_height: int) -> View:
+    """The largest view of the report's volume that fits into ``max_width`` x ``max_height`` pixels."""
+    volume = upright(report.volume)
+    _, rows, columns = volume.voxels.shape
+    _, row_mm, column_mm = volume.spacing_mm
+    scale = min(max_width / (columns * column_mm), max_height / (rows * row_mm))
+    return View(
+        volume=volume,
+        heat=upright(replace(report.volume, voxels=_heat(report))).voxels,
+        window=overlay.display_window(volume.voxels),
+        pixels_per_mm=scale,
+        width=max(1, round(columns * column_mm * scale)),
+        height=max(1, round(rows * row_mm * scale)),
+    )
+
+
+def explained(disc: DiscGrading) -> tuple[EvidenceMap, ...]:
+    """The maps that are shown: those of the disc's abnormal findings."""
+    return tuple(
+        evidence
+        for evidence in disc.evidence
+        if evidence.finding in disc.grades and is_abnormal(evidence.finding, disc.grades[evidence.finding])
+    )
+
+
+def explained_on(disc: DiscGrading, slice_index: int) -> tuple[Finding, ...]:
+    """Findings whose saliency reaches ``SHOWN_FROM`` on this slice."""
+    return tuple(
+        evidence.finding
+        for evidence in explained(disc)
+        if 0 <= slice_index - evidence.first_voxel[0] < evidence.values.shape[0]
+        and float(evidence.values[slice_index - evidence.first_voxel[0]].max(initial=0.0)) >= SHOWN_FROM
+    )
+
+
+def _heat(report: Report) -> NDArray[np.float32]:
+    """(slices, rows, columns) of the report's volume; parts of a map outside the volume are left out."""
+    heat = np.zeros(report.volume.voxels.shape, np.float32)
+    for disc in report.discs:
+        for evidence in explained(disc):
+            starts = np.array(evidence.first_voxel)
+            low = np.maximum(starts, 0)
+            high = np.minimum(starts + evidence.values.shape, heat.shape)
+            if np.any(high <= low):
+                continue
+            here = tuple(slice(int(a), int(b)) for a, b in zip(low, high, strict=True))
+            there = tuple(slice(int(a), int(b)) for a, b in zip(low - starts, high - starts, strict=True))
+            np.maximum(heat[here], evidence.values[there], out=heat[here])
+    return heat
