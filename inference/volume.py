@@ -93,3 +93,18 @@ def _flipped(affine: FloatArray, axis: int, size: int) -> FloatArray:
     flipped[:3, 3] += affine[:3, axis] * (size - 1)
     flipped[:3, axis] *= -1
     return flipped
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DiscVolume:
+    """One disc, cut out of a volume along its own axis: what grading sees. It knows no level."""
+
+    voxels: VoxelArray
+    """(9, 112, 224) float32 in 0-1; vertebral bone about 0.25. Rows run head to foot across the disc, columns front
+    to back along it; a slice that the volume does not have is 0."""
+    slice_present: NDArray[np.bool_]
+    """(9,) which slices are images; index 4 is the disc's mid-slice and always present."""
+    patch_to_patient: FloatArray
+    """4 x 4, maps (slice, row, column, 1) of ``voxels`` to LPS mm: where the disc was cut."""
+    features: VoxelArray
+    """(n,) float32, named by ``inference.descriptors.FEATURES``; NaN where one could not be taken."""

@@ -1,0 +1,146 @@
+"""What can be measured on a named spine, in millimetres, each with its published method; and the one grade that is
+read off a measurement.
+
+* ``disc_height_mm``: mean of ``disc_height_anterior_mm``, ``_middle_mm``, ``_posterior_mm``, the heights at 20, 50 and
+  80 % of the mid-line: the three-point way, as compared with others in Spahn 2024 (doi 10.1055/a-1994-0879).
+* ``disc_depth_mm``: length of the disc's mid-line. ``disc_height_index``: mean height / depth, no unit (Farfan 1972).
+* ``slip_mm``, ``slip_percent``: offset of the posterior corners along the lower end plate, and as a share of that end
+  plate's depth (Meyerding 1932, Taillard 1954). Positive = the upper body stands forward.
+* ``canal_ap_mm``: front to back wall of the thecal sac on the disc's prolonged mid-line; the antero-posterior diameter
+  of Steurer 2011 (doi 10.1186/1471-2474-12-175).
+* ``disc_to_csf_signal_ratio``: median of the disc's inner half over the 90th percentile of the sac; a signal adjusted
+  within the image follows Pfirrmann's grades 1 to 4 (Salamat 2016, doi 10.1186/s40064-016-2542-5).
+
+A value outside its sane range is left out, never shown: it tells of a failed outline, not of the patient.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from scipy import ndimage
+
+from inference.anatomy import Disc, Spine
+from inference.geometry import DiscFrame, frame_of, heights_mm, neighbours, slip_mm
+from inference.grades import Basis, Grade
+from inference.volume import FloatArray, SagittalVolume
+
+Measured = Mapping[str, float]
+"""Name with unit -> value."""
+
+SANE: Mapping[str, tuple[float, float]] = {
+    "disc_height_mm": (1.0, 20.0),
+    "disc_height_anterior_mm": (0.5, 25.0),
+    "disc_height_middle_mm": (0.5, 25.0),
+    "disc_height_posterior_mm": (0.5, 25.0),
+    "disc_depth_mm": (15.0, 60.0),
+    "disc_height_index": (0.03, 0.8),
+    "slip_mm": (-20.0, 40.0),
+    "slip_percent": (-50.0, 100.0),
+    "canal_ap_mm": (3.0, 30.0),
+    "disc_to_csf_signal_ratio": (0.0, 2.0),
+}
+"""Wider than any anatomy, narrower than the usual failures (outlines that join two discs, a corner on the canal)."""
+
+CANAL_STENOSIS_MM = 10.0
+"""Steurer 2011 found this the most often reported limit of the antero-posterior diameter for central stenosis."""
+CANAL_STENOSIS_CRITERION = (
+    "midsagittal AP diameter of the thecal sac at disc level < 10 mm (Steurer 2011, BMC Musculoskelet Disord 12:175)"
+)
+
+
+def measure(volume: SagittalVolume, spine: Spine) -> tuple[Measured, ...]:
+    """Measurements of each disc, head to foot, as named at the top of this module."""
+    down, normal = volume_directions(volume)
+    csf = _csf_signal(volume, spine)
+    measured = []
+    for disc in spine.discs:
+        frame = frame_of(disc, down, normal)
+        values = {**_disc_lengths(disc, frame), **_slip(disc, spine), **_canal(disc)}
+        if csf > 0:
+            values["disc_to_csf_signal_ratio"] = _inner_signal(volume, disc, frame) / csf
+        measured.append({name: value for name, value in values.items() if _sane(name, value)})
+    return tuple(measured)
+
+
+def canal_stenosis(measured: Measured) -> Grade | None:
+    """Central canal stenosis by ``canal_ap_mm``: 1 below 10 mm, else 0; None where that was not measured.
+
+    Steurer et al. 2011, "Quantitative radiologic criteria for the diagnosis of lumbar spinal stenosis: a systematic
+    literature review". A measurement against a limit: it has no probabilities.
+    """
+    canal_ap_mm = measured.get("canal_ap_mm")
+    if canal_ap_mm is None:
+        return None
+    value = int(canal_ap_mm < CANAL_STENOSIS_MM)
+    return Grade(value=value, probabilities={}, basis=Basis.MEASURED, criterion=CANAL_STENOSIS_CRITERION)
+
+
+def volume_directions(volume: SagittalVolume) -> tuple[FloatArray, FloatArray]:
+    """Unit vectors (3,) LPS: along the image plane towards the feet, and along the slice normal."""
+    rows, columns = volume.voxel_to_patient[:3, 1], volume.voxel_to_patient[:3, 2]
+    along = rows if abs(rows[2]) >= abs(columns[2]) else columns
+    normal = np.cross(rows, columns)
+    return -np.sign(along[2]) * along / np.linalg.norm(along), normal / np.linalg.norm(normal)
+
+
+def _sane(name: str, value: float) -> bool:
+    low, high = SANE[name]
+    return bool(np.isfinite(value)) and low <= value <= high
+
+
+def _disc_lengths(disc: Disc, frame: DiscFrame) -> dict[str, float]:
+    front, middle, back = heights_mm(disc, frame)
+    mean_mm = (front + middle + back) / 3
+    return {
+        "disc_height_mm": mean_mm,
+        "disc_height_anterior_mm": front,
+        "disc_height_middle_mm": middle,
+        "disc_height_posterior_mm": back,
+        "disc_depth_mm": frame.depth_mm,
+        "disc_height_index": mean_mm / frame.depth_mm,
+    }
+
+
+def _slip(disc: Disc, spine: Spine) -> dict[str, float]:
+    upper, lower = neighbours(disc, spine)
+    if upper is None or lower is None:
+        return {}
+    slip, depth_mm = slip_mm(upper, lower)
+    return {"slip_mm": slip, "slip_percent": 100 * slip / depth_mm}
+
+
+def _canal(disc: Disc) -> dict[str, float]:
+    if disc.canal_lps_mm is None:
+        return {}
+    return {"canal_ap_mm": float(np.linalg.norm(disc.canal_lps_mm[1] - disc.canal_lps_mm[0]))}
+
+
+def _csf_signal(volume: SagittalVolume, spine: Spine) -> float:
+    """90th percentile of the signal across the thecal sac at all discs; 0 where no sac was seen."""
+    profiles = [
+        _sample(volume, disc, np.linspace(disc.canal_lps_mm[0], disc.canal_lps_mm[1], 32))
+        for disc in spine.discs
+        if disc.canal_lps_mm is not None
+    ]
+    return float(np.percentile(np.concatenate(profiles), 90)) if profiles else 0.0
+
+
+def _inner_signal(volume: SagittalVolume, disc: Disc, frame: DiscFrame) -> float:
+    """Median signal within the middle half of the disc's depth and the middle half of its height."""
+    height_mm = heights_mm(disc, frame)[1]
+    if not np.isfinite(height_mm):
+        return float("nan")
+    along = np.linspace(-0.25, 0.25, 15) * frame.depth_mm
+    across = np.linspace(-0.25, 0.25, 7) * height_mm
+    points = frame.center_lps_mm + along[:, None, None] * frame.axis[None, None] + across[None, :, None] * frame.across
+    return float(np.median(_sample(volume, disc, points.reshape(-1, 3))))
+
+
+def _sample(volume: SagittalVolume, disc: Disc, points_lps_mm: FloatArray) -> FloatArray:
+    """(n,) linear interpolation on the disc's own mid-slice at (n, 3) LPS mm."""
+    voxel = volume.to_voxel(points_lps_mm)
+    plane = volume.voxels[disc.slice_index]
+    sampled: FloatArray = ndimage.map_coordinates(plane, voxel[:, 1:].T, order=1, mode="nearest").astype(np.float64)
+    return sampled

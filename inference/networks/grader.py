@@ -1,0 +1,177 @@
+"""The grading network: one trunk for all findings, a branch for each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from inference.grades import Finding
+
+LEARNED: tuple[Finding, ...] = (
+    Finding.PFIRRMANN,
+    Finding.DISC_NARROWING,
+    Finding.UPPER_ENDPLATE_DEFECT,
+    Finding.LOWER_ENDPLATE_DEFECT,
+    Finding.UPPER_MARROW_CHANGE,
+    Finding.LOWER_MARROW_CHANGE,
+    Finding.SPONDYLOLISTHESIS,
+    Finding.DISC_HERNIATION,
+    Finding.DISC_BULGING,
+)
+"""Findings that the network speaks of: those that its training data have labels for."""
+
+WHOLE: tuple[Finding, ...] = (
+    Finding.PFIRRMANN,
+    Finding.DISC_NARROWING,
+    Finding.SPONDYLOLISTHESIS,
+    Finding.DISC_HERNIATION,
+    Finding.DISC_BULGING,
+)
+"""Findings of the whole disc; each of the others belongs to the bone above or below it."""
+
+
+class DiscGrader(nn.Module):
+    """Disc volumes -> one severity score per finding.
+
+    Each present slice passes the 2-D trunk; slices are then averaged with fixed weights that fall off from the
+    mid-slice. The averaged map is pooled whole, and over its upper and its lower part: the bone above the disc is
+    judged by the same branch as the bone below it, seen in a mirror, and neither branch sees the other's part. That
+    is what lets one marrow label per disc (either side) teach which side it is.
+
+    Scores are unbounded. A binary finding is positive above 0. Pfirrmann's four ``cuts`` turn its one score into five
+    classes (proportional odds). ``temperature`` softens the scores into probabilities.
+    """
+
+    own_index: Tensor
+    above_index: Tensor
+    below_index: Tensor
+    slice_weights: Tensor
+    feature_mean: Tensor
+    feature_scale: Tensor
+    temperature: Tensor
+
+    def __init__(
+        self,
+        *,
+        features: Sequence[str],
+        slice_weights: Sequence[float],
+        widths: Sequence[int] = (24, 32, 64, 96, 128),
+        hidden: int = 128,
+        dropout: float = 0.3,
+    ) -> None:
+        """``features``: names of the numbers beside the images; ``slice_weights``: 9, where 0 is not looked at."""
+        super().__init__()
+        own = [i for i, name in enumerate(features) if not name.startswith(("upper_", "lower_"))]
+        above = [i for i, name in enumerate(features) if name.startswith("upper_")]
+        below = [i for i, name in enumerate(features) if name.startswith("lower_")]
+        self.register_buffer("own_index", torch.tensor(own), persistent=False)
+        self.register_buffer("above_index", torch.tensor(above), persistent=False)
+        self.register_buffer("below_index", torch.tensor(below), persistent=False)
+        self.register_buffer("slice_weights", torch.tensor(slice_weights, dtype=torch.float32), persistent=False)
+        self.register_buffer("feature_mean", torch.zeros(len(features)))
+        self.register_buffer("feature_scale", torch.ones(len(features)))
+        self.register_buffer("temperature", torch.ones(len(LEARNED)))
+        self.trunk = _trunk(widths)
+        pooled = 2 * widths[-1]
+        self.whole = _Branch(pooled, len(features), hidden, len(WHOLE), dropout)
+        self.endplate = _Branch(2 * pooled, len(own) + len(above), hidden, 1, dropout)
+        self.marrow = _Branch(pooled, len(own) + len(above), hidden, 1, dropout)
+        self.endplate_offset = nn.Parameter(torch.zeros(2))
+        self.first_cut = nn.Parameter(torch.tensor(-2.0))
+        self.cut_steps = nn.Parameter(torch.full((3,), 1.0))
+
+    @property
+    def cuts(self) -> Tensor:
+        """(4,) ascending: where the Pfirrmann score passes from one class into the next."""
+        return torch.cat([self.first_cut[None], self.first_cut + functional.softplus(self.cut_steps).cumsum(0)])
+
+    def forward(self, images: Tensor, slice_present: Tensor, features: Tensor) -> Tensor:
+        """(n, 9, 112, 224) in 0-1, (n, 9) bool, (n, len(features)) with NaN for unknown -> (n, len(LEARNED)) scores."""
+        maps = self._slices_averaged(images, slice_present)
+        known = (features - self.feature_mean) / self.feature_scale
+        known = torch.where(torch.isfinite(known), known, torch.zeros_like(known)).clamp(-4, 4)
+        own, above, below = known[:, self.own_index], known[:, self.above_index], known[:, self.below_index]
+        half = (maps.shape[2] + 1) // 2
+        whole, top, bottom = _pooled(maps), _pooled(maps[:, :, :half]), _pooled(maps[:, :, -half:])
+        whole_scores = self.whole(whole, known)
+        upper, lower = torch.cat([own, above], 1), torch.cat([own, below], 1)
+        scores = {finding: whole_scores[:, i] for i, finding in enumerate(WHOLE)}
+        scores[Finding.UPPER_ENDPLATE_DEFECT] = (
+            self.endplate(torch.cat([whole, top], 1), upper)[:, 0] + self.endplate_offset[0]
+        )
+        scores[Finding.LOWER_ENDPLATE_DEFECT] = (
+            self.endplate(torch.cat([whole, bottom], 1), lower)[:, 0] + self.endplate_offset[1]
+        )
+        scores[Finding.UPPER_MARROW_CHANGE] = self.marrow(top, upper)[:, 0]
+        scores[Finding.LOWER_MARROW_CHANGE] = self.marrow(bottom, lower)[:, 0]
+        return torch.stack([scores[finding] for finding in LEARNED], 1).float()
+
+    def probabilities(self, scores: Tensor) -> Mapping[Finding, Tensor]:
+        """(n, len(LEARNED)) scores -> per finding (n, classes) probabilities, mildest class first."""
+        softened = scores / self.temperature
+        result = {}
+        for i, finding in enumerate(LEARNED):
+            cuts = self.cuts / self.temperature[i] if finding is Finding.PFIRRMANN else scores.new_zeros(1)
+            above = torch.sigmoid(softened[:, i, None] - cuts)
+            edges = torch.cat([torch.ones_like(above[:, :1]), above, torch.zeros_like(above[:, :1])], 1)
+            result[finding] = edges[:, :-1] - edges[:, 1:]
+        return result
+
+    def _slices_averaged(self, images: Tensor, slice_present: Tensor) -> Tensor:
+        """(n, channels, rows, columns): only slices that are present and weigh anything pass the trunk."""
+        weights = self.slice_weights * slice_present.to(self.slice_weights.dtype)
+        weights = weights / weights.sum(1, keepdim=True).clamp_min(1e-6)
+        disc, position = torch.nonzero(weights, as_tuple=True)
+        slices = images[disc, position][:, None].contiguous(memory_format=torch.channels_last)
+        maps: Tensor = self.trunk(slices)
+        weighted = maps * weights[disc, position].to(maps.dtype)[:, None, None, None]
+        empty = maps.new_zeros((images.shape[0], *maps.shape[1:]))
+        return empty.index_add(0, disc, weighted)
+
+
+class _Residual(nn.Module):
+    def __init__(self, channels_in: int, channels_out: int, stride: int) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(channels_in, channels_out, 3, stride, 1, bias=False)
+        self.first_norm = nn.BatchNorm2d(channels_out)
+        self.second = nn.Conv2d(channels_out, channels_out, 3, 1, 1, bias=False)
+        self.second_norm = nn.BatchNorm2d(channels_out)
+        self.skip = nn.Conv2d(channels_in, channels_out, 1, stride, bias=False)
+
+    def forward(self, maps: Tensor) -> Tensor:
+        inner = functional.relu(self.first_norm(self.first(maps)))
+        outer: Tensor = self.second_norm(self.second(inner)) + self.skip(maps)
+        return functional.relu(outer)
+
+
+class _Branch(nn.Module):
+    """Pooled maps and features -> scores: a small perceptron plus a straight line from the features."""
+
+    def __init__(self, pooled: int, features: int, hidden: int, scores: int, dropout: float) -> None:
+        super().__init__()
+        self.drop = nn.Dropout(dropout)
+        self.mix = nn.Linear(pooled + features, hidden)
+        self.out = nn.Linear(hidden, scores)
+        self.line = nn.Linear(features, scores, bias=False)
+        nn.init.zeros_(self.line.weight)
+
+    def forward(self, pooled: Tensor, features: Tensor) -> Tensor:
+        mixed = functional.relu(self.mix(torch.cat([self.drop(pooled), features], 1)))
+        scores: Tensor = self.out(self.drop(mixed)) + self.line(features)
+        return scores
+
+
+def _trunk(widths: Sequence[int]) -> nn.Sequential:
+    """(n, 1, 112, 224) -> (n, widths[-1], 7, 14)."""
+    stem = [nn.Conv2d(1, widths[0], 5, 2, 2, bias=False), nn.BatchNorm2d(widths[0]), nn.ReLU()]
+    blocks = [_Residual(a, b, 2 if i < 3 else 1) for i, (a, b) in enumerate(pairwise(widths))]
+    return nn.Sequential(*stem, *blocks)
+
+
+def _pooled(maps: Tensor) -> Tensor:
+    """(n, c, rows, columns) -> (n, 2c): mean and maximum."""
+    return torch.cat([maps.mean((2, 3)), maps.amax((2, 3))], 1)
