@@ -1,0 +1,179 @@
+"""The few attributes by which an encoded data set is filed, read without decoding anything else of it.
+
+The data set comes from the network. Whatever it holds, this walks over it once, follows no nesting by recursion,
+copies no values but the five it looks for, and ends with a ``DatasetHeader`` or ``Unreadable``.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+import zlib
+from dataclasses import dataclass
+
+_SOP_CLASS_UID = 0x00080016
+_SOP_INSTANCE_UID = 0x00080018
+_MODALITY = 0x00080060
+_STUDY_INSTANCE_UID = 0x0020000D
+_SERIES_INSTANCE_UID = 0x0020000E
+_WANTED = (_SOP_CLASS_UID, _SOP_INSTANCE_UID, _MODALITY, _STUDY_INSTANCE_UID, _SERIES_INSTANCE_UID)
+
+_ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
+_UNDEFINED_LENGTH = 0xFFFFFFFF
+_SHORT_VRS = frozenset(
+    b"AE AS AT CS DA DS DT FL FD IS LO LT PN SH SL SS ST TM UI UL US".split(),
+)
+"""VRs whose explicit length has two bytes; all others, even those yet to come, have four (PS3.5 section 7.1.2)."""
+_IMPLICIT_VR = "1.2.840.10008.1.2"
+_BIG_ENDIAN = frozenset({"1.2.840.10008.1.2.2"})
+_DEFLATED = frozenset({"1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.4.95", "1.2.840.10008.1.2.4.205"})
+_INFLATED_BYTES = (2**18, 2**21, 2**24)
+"""How much of a deflated data set is inflated to find its header, step by step: no small file may grow without end."""
+_UID = re.compile(r"[0-9][0-9.]{0,63}")
+_CODE_STRING = re.compile(r"[A-Z0-9_ ]{1,16}")
+
+
+class Unreadable(Exception):
+    """The bytes are no data set in this transfer syntax, or end before its header does."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DatasetHeader:
+    """What the data set says of itself; an empty text for what it does not say, or says in a forbidden way."""
+
+    sop_class_uid: str
+    sop_instance_uid: str
+    study_instance_uid: str
+    series_instance_uid: str
+    modality: str
+
+
+def read_header(dataset: bytes | memoryview, transfer_syntax_uid: str) -> DatasetHeader:
+    """The filing attributes of a data set encoded in a transfer syntax (PS3.5 sections 7 and 10, annex A).
+
+    Transfer syntaxes that are not known, private ones too, are taken for Explicit VR Little Endian, as PS3.5 section
+    A.4 demands of every encapsulated one.
+
+    Raises:
+        Unreadable: without any identifier in its text.
+    """
+    if transfer_syntax_uid in _DEFLATED:
+        return _read_deflated(dataset)
+    level = _Level(
+        implicit=transfer_syntax_uid == _IMPLICIT_VR, byte_order=">" if transfer_syntax_uid in _BIG_ENDIAN else "<"
+    )
+    return _read(memoryview(dataset), level)
+
+
+def uid_or_empty(value: str) -> str:
+    """The value where it can be a UID: 1 to 64 digits and dots (PS3.5 section 9.1; leading zeros occur, and pass)."""
+    return value if _UID.fullmatch(value) else ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Level:
+    """How the elements of one level of nesting are encoded."""
+
+    implicit: bool
+    byte_order: str
+    is_sequence: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Element:
+    tag: int
+    vr: bytes
+    length: int
+    value_at: int
+
+
+def _read_deflated(dataset: bytes | memoryview) -> DatasetHeader:
+    for limit in _INFLATED_BYTES:
+        inflater = zlib.decompressobj(-zlib.MAX_WBITS)
+        try:
+            beginning = inflater.decompress(dataset, limit)
+        except zlib.error as error:
+            raise Unreadable("the deflated data set cannot be inflated") from error
+        try:
+            return _read(memoryview(beginning), _Level(implicit=False, byte_order="<"))
+        except Unreadable:
+            if inflater.eof or limit == _INFLATED_BYTES[-1]:
+                raise
+    raise AssertionError("the last step returns or raises")
+
+
+def _read(dataset: memoryview, level: _Level) -> DatasetHeader:
+    values: dict[int, str] = {}
+    position = 0
+    while position < len(dataset):
+        element = _element(dataset, position, level)
+        if element.tag > _SERIES_INSTANCE_UID:
+            break
+        if element.length == _UNDEFINED_LENGTH:
+            position = _after_sequence(dataset, element.value_at, _inside(element, level))
+            continue
+        position = element.value_at + element.length
+        if position > len(dataset):
+            raise Unreadable("the data set ends inside an element")
+        if element.tag in _WANTED:
+            values[element.tag] = _text(dataset[element.value_at : position])
+    modality = values.get(_MODALITY, "")
+    return DatasetHeader(
+        sop_class_uid=uid_or_empty(values.get(_SOP_CLASS_UID, "")),
+        sop_instance_uid=uid_or_empty(values.get(_SOP_INSTANCE_UID, "")),
+        study_instance_uid=uid_or_empty(values.get(_STUDY_INSTANCE_UID, "")),
+        series_instance_uid=uid_or_empty(values.get(_SERIES_INSTANCE_UID, "")),
+        modality=modality if _CODE_STRING.fullmatch(modality) else "",
+    )
+
+
+def _text(value: memoryview) -> str:
+    # 130 bytes are room for every value that could be right; longer ones are wrong whatever they hold.
+    return bytes(value[:130]).decode("latin-1").rstrip("\0 ").lstrip(" ")
+
+
+def _element(dataset: memoryview, position: int, level: _Level) -> _Element:
+    """The tag, VR and length at a position (PS3.5 section 7.1)."""
+    try:
+        group, number = struct.unpack_from(f"{level.byte_order}HH", dataset, position)
+        tag = group << 16 | number
+        if level.implicit or group == 0xFFFE:
+            (length,) = struct.unpack_from(f"{level.byte_order}L", dataset, position + 4)
+            return _Element(tag, b"", length, position + 8)
+        vr = bytes(dataset[position + 4 : position + 6])
+        if vr in _SHORT_VRS:
+            (length,) = struct.unpack_from(f"{level.byte_order}H", dataset, position + 6)
+            return _Element(tag, vr, length, position + 8)
+        if not (vr.isalpha() and vr.isupper()):
+            raise Unreadable("an element has no value representation")
+        (length,) = struct.unpack_from(f"{level.byte_order}L", dataset, position + 8)
+        return _Element(tag, vr, length, position + 12)
+    except struct.error as error:
+        raise Unreadable("the data set ends inside an element") from error
+
+
+def _inside(element: _Element, level: _Level) -> _Level:
+    """How the items of a value of undefined length are encoded; always implicit in UN (PS3.5 section 6.2.2)."""
+    if element.vr == b"UN":
+        return _Level(implicit=True, byte_order="<", is_sequence=True)
+    return _Level(implicit=level.implicit, byte_order=level.byte_order, is_sequence=True)
+
+
+def _after_sequence(dataset: memoryview, position: int, sequence: _Level) -> int:
+    """The position behind a value of undefined length whose first item is at ``position`` (PS3.5 section 7.5)."""
+    levels = [sequence]
+    while levels:
+        level = levels[-1]
+        element = _element(dataset, position, level)
+        if element.tag == (_SEQUENCE_END if level.is_sequence else _ITEM_END):
+            levels.pop()
+            position = element.value_at
+        elif level.is_sequence and element.tag != _ITEM:
+            raise Unreadable("a sequence holds something that is no item")
+        elif element.length != _UNDEFINED_LENGTH:
+            position = element.value_at + element.length
+        else:
+            item = _Level(implicit=level.implicit, byte_order=level.byte_order)
+            levels.append(item if level.is_sequence else _inside(element, level))
+            position = element.value_at
+    return position

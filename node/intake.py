@@ -1,0 +1,134 @@
+"""What happens to one object that a peer has sent, until an answer may be given. Knows no network."""
+
+from __future__ import annotations
+
+import logging
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+
+from node.dataset_header import DatasetHeader, Unreadable, read_header
+from node.ledger import Ledger, LedgerError, OutcomeUnknown
+from node.records import ReceivedInstance, Recorded
+from node.spool import NoRoom, Spool, StoredFile
+
+SUCCESS = 0x0000
+OUT_OF_RESOURCES = 0xA700
+DATA_SET_DOES_NOT_MATCH = 0xA900
+CANNOT_UNDERSTAND = 0xC000
+"""C-STORE statuses: PS3.4 section B.2.3."""
+
+IMPLEMENTATION_CLASS_UID = "2.25.300755462787980791960930888927531884557"
+IMPLEMENTATION_VERSION_NAME = "SPINENODE"
+"""Without a version: the file of an image, and so its sha256, must be the same when it comes again after an upgrade."""
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SentObject:
+    """A C-STORE request."""
+
+    dataset: memoryview
+    """As it was sent, in ``transfer_syntax_uid``."""
+    sop_class_uid: str
+    sop_instance_uid: str
+    transfer_syntax_uid: str
+    calling_ae_title: str
+
+
+class Intake:
+    """Keeps objects: file, then ledger row, then the answer."""
+
+    def __init__(self, spool: Spool, ledger: Ledger, clock: Callable[[], datetime]) -> None:
+        self._spool = spool
+        self._ledger = ledger
+        self._clock = clock
+
+    def keep(self, sent: SentObject) -> tuple[int, Recorded | None]:
+        """The status to answer, and what the ledger made of the object; None when it was refused.
+
+        SUCCESS means: the file and its directory are fsynced and the ledger's row is committed.
+        """
+        try:
+            header = read_header(sent.dataset, sent.transfer_syntax_uid)
+        except Unreadable as error:
+            return _refused(sent, CANNOT_UNDERSTAND, str(error))
+        if complaint := _mismatch(header, sent):
+            return _refused(sent, DATA_SET_DOES_NOT_MATCH, complaint)
+        try:
+            file = self._spool.store_received((file_header(sent), sent.dataset))
+        except NoRoom as error:
+            return _refused(sent, OUT_OF_RESOURCES, str(error))
+        except OSError as error:
+            return _refused(sent, OUT_OF_RESOURCES, f"the spool cannot be written: {error.strerror}")
+        return self._record(sent, header, file)
+
+    def _record(self, sent: SentObject, header: DatasetHeader, file: StoredFile) -> tuple[int, Recorded | None]:
+        instance = ReceivedInstance(
+            study_instance_uid=header.study_instance_uid,
+            series_instance_uid=header.series_instance_uid,
+            sop_instance_uid=header.sop_instance_uid,
+            sop_class_uid=header.sop_class_uid,
+            transfer_syntax_uid=sent.transfer_syntax_uid,
+            modality=header.modality,
+            calling_ae_title=sent.calling_ae_title,
+            path=file.path,
+            sha256=file.sha256,
+            size_bytes=file.size_bytes,
+            received_at=self._clock(),
+        )
+        try:
+            recorded = self._ledger.record_instance(instance)
+        except OutcomeUnknown as error:  # the row may stand: its file must too
+            return _refused(sent, OUT_OF_RESOURCES, f"the ledger did not confirm: {error}")
+        except LedgerError as error:
+            self._spool.remove(file.path)
+            return _refused(sent, OUT_OF_RESOURCES, f"the ledger cannot be written: {error}")
+        if recorded is Recorded.SAME_AGAIN:
+            self._spool.remove(file.path)
+        if recorded is Recorded.CONFLICT:
+            _log.warning(
+                "object from %r claims the SOP Instance UID of another one: kept beside, not graded",
+                sent.calling_ae_title,
+            )
+        return SUCCESS, recorded
+
+
+def _mismatch(header: DatasetHeader, sent: SentObject) -> str:
+    """Why the data set is not what its command says it is; empty when it is."""
+    if not (header.study_instance_uid and header.series_instance_uid):
+        return "the data set has no valid Study or Series Instance UID"
+    if not header.sop_instance_uid or header.sop_instance_uid != sent.sop_instance_uid:
+        return "the SOP Instance UIDs of command and data set differ, or are not valid"
+    if not header.sop_class_uid or header.sop_class_uid != sent.sop_class_uid:
+        return "the SOP Class UIDs of command and data set differ, or are not valid"
+    return ""
+
+
+def _refused(sent: SentObject, status: int, why: str) -> tuple[int, None]:
+    _log.warning("object from %r refused with 0x%04X: %s", sent.calling_ae_title, status, why)
+    return status, None
+
+
+def file_header(sent: SentObject) -> bytes:
+    """Preamble, prefix and File Meta Information (PS3.10 section 7.1) to put before the data set as it was sent."""
+    elements = b"".join(
+        (
+            struct.pack("<HH2sHL", 0x0002, 0x0001, b"OB", 0, 2) + b"\x00\x01",
+            _short_element(0x0002, b"UI", sent.sop_class_uid),
+            _short_element(0x0003, b"UI", sent.sop_instance_uid),
+            _short_element(0x0010, b"UI", sent.transfer_syntax_uid),
+            _short_element(0x0012, b"UI", IMPLEMENTATION_CLASS_UID),
+            _short_element(0x0013, b"SH", IMPLEMENTATION_VERSION_NAME),
+        )
+    )
+    group_length = struct.pack("<HH2sHL", 0x0002, 0x0000, b"UL", 4, len(elements))
+    return bytes(128) + b"DICM" + group_length + elements
+
+
+def _short_element(number: int, vr: bytes, value: str) -> bytes:
+    encoded = value.encode("ascii")
+    encoded += (b"\0" if vr == b"UI" else b" ") * (len(encoded) % 2)
+    return struct.pack("<HH2sH", 0x0002, number, vr, len(encoded)) + encoded

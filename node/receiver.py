@@ -1,0 +1,66 @@
+"""The receiver's process: opens the spool and the ledger and runs the Storage SCP until it is stopped."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import threading
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Protocol
+
+from node.intake import Intake
+from node.ledger import open_ledger
+from node.settings import Settings
+from node.spool import Spool
+
+_NOT_FOR_THE_RECEIVER = ("numpy", "PIL", "gdcm", "openjpeg", "rle", "jpeg_ls", "pylibjpeg", "libjpeg")
+"""Arrays and codecs that pydicom loads where it finds them: 33 MB of a process that hands on bytes."""
+
+_log = logging.getLogger(__name__)
+
+
+class StopSignal(Protocol):
+    """A ``threading.Event``, or one of multiprocessing."""
+
+    def wait(self, timeout: float | None = None) -> bool: ...
+
+
+def run(settings: Settings, stop: StopSignal, on_ready: Callable[[int], None] = lambda _: None) -> None:
+    """Receives until ``stop`` is set, then aborts what still runs: nothing of it was acknowledged.
+
+    Meant for a process of its own: it leaves the libraries of that process without codecs and without log lines that
+    hold identifiers.
+
+    Args:
+        on_ready: called once with the TCP port when associations are accepted.
+
+    Raises:
+        CannotListen: the address cannot be had.
+        LedgerError: the ledger cannot be opened.
+    """
+    _leave_out_codecs()
+    from node import storage_scp  # only now, for it loads pydicom
+
+    ledger = open_ledger(settings.database_url)
+    try:
+        spool = Spool(settings.spool_dir, settings.receiver.minimum_free_mb * 2**20)
+        if unfinished := spool.sweep_received():
+            _log.warning(
+                "deleted %d unfinished files of a receiver that was stopped; none was acknowledged", unfinished
+            )
+        server = storage_scp.listen(settings.receiver, Intake(spool, ledger, lambda: datetime.now(UTC)))
+        serving = threading.Thread(target=server.serve_forever, args=(0.1,), name="accept", daemon=True)
+        serving.start()
+        on_ready(server.port)
+        stop.wait()
+        server.stop()
+        serving.join()
+    finally:
+        ledger.close()
+
+
+def _leave_out_codecs() -> None:
+    if "pydicom" not in sys.modules:
+        for name in _NOT_FOR_THE_RECEIVER:
+            sys.modules.setdefault(name, None)  # type: ignore[arg-type]  # "import" takes None for "not installed"

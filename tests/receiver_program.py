@@ -1,0 +1,97 @@
+"""A real receiver as a process, for tests: ``python -m tests.receiver_program SETTINGS_TOML [PAUSE_AT]``.
+
+Prints its port on standard output once it accepts associations and logs to standard error. With PAUSE_AT, a name of
+``PAUSES``, the third object stops there for ever (and says so), so that a test can kill the process at that very step.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from node import intake, receiver, settings, spool
+from node.ledger import Ledger
+
+OBJECT_TO_STOP_AT = 3
+
+
+def _pause_before(function: Callable[..., Any], name: str) -> Callable[..., Any]:
+    return _paused(function, name, before=True)
+
+
+def _pause_after(function: Callable[..., Any], name: str) -> Callable[..., Any]:
+    return _paused(function, name, before=False)
+
+
+def _paused(function: Callable[..., Any], name: str, *, before: bool) -> Callable[..., Any]:
+    calls = 0
+
+    def replaced(*arguments: Any, **named: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if before and calls == OBJECT_TO_STOP_AT:
+            _stop_here(name)
+        value = function(*arguments, **named)
+        if not before and calls == OBJECT_TO_STOP_AT:
+            _stop_here(name)
+        return value
+
+    return replaced
+
+
+def _stop_here(name: str) -> None:
+    print(f"paused {name}", flush=True)
+    time.sleep(3600)
+
+
+def _pause_in_file(name: str) -> None:
+    spool._write_all = _pause_after(spool._write_all, name)
+
+
+def _pause_before_rename(name: str) -> None:
+    spool._write_durably = _pause_after(spool._write_durably, name)
+
+
+def _pause_after_file(name: str) -> None:
+    spool.Spool.store_received = _pause_after(spool.Spool.store_received, name)  # type: ignore[method-assign]
+
+
+def _pause_after_commit(name: str) -> None:
+    Ledger.record_instance = _pause_after(Ledger.record_instance, name)  # type: ignore[method-assign]
+
+
+def _pause_before_answer(name: str) -> None:
+    intake.Intake.keep = _pause_after(intake.Intake.keep, name)  # type: ignore[method-assign]
+
+
+PAUSES = {
+    "inside the file": _pause_in_file,
+    "before the rename": _pause_before_rename,
+    "before the ledger": _pause_after_file,
+    "after the commit": _pause_after_commit,
+    "before the answer": _pause_before_answer,
+}
+
+
+def main() -> None:
+    logging.basicConfig(level=logging.DEBUG, stream=sys.stderr)
+    if len(sys.argv) > 2:
+        PAUSES[sys.argv[2]](sys.argv[2])
+    stop = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    os.environ.pop("SPINENODE_RECEIVER__PORT", None)
+    read = settings.load(Path(sys.argv[1]))
+    # Port 0, which settings refuse, lets the system choose a free one.
+    free = read.model_copy(update={"receiver": read.receiver.model_copy(update={"port": 0})})
+    receiver.run(free, stop, lambda port: print(f"port {port}", flush=True))
+
+
+if __name__ == "__main__":
+    main()
