@@ -226,6 +226,10 @@ class Ledger:
         """What is to be sent now, by study and archive; of the ``archives`` named, or of all."""
         return self._database.read(lambda connection: outbox.due(connection, now, limit, archives))
 
+    def undelivered(self, *, limit: int) -> tuple[Delivery, ...]:
+        """What has not arrived, of the newest studies first: waiting for its time, or refused for good."""
+        return self._database.read(lambda connection: outbox.undelivered(connection, limit))
+
     def delivery_delivered(self, delivery_id: int, *, status: str, now: datetime) -> None:
         """The archive has it. With the last one a GRADED study becomes DELIVERED."""
         self._database.write(lambda connection: outbox.delivered(connection, delivery_id, status, now))

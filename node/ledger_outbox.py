@@ -102,6 +102,17 @@ def due(connection: Connection, now: datetime, limit: int, archives: Collection[
     return tuple(_delivery(row) for row in connection.execute(query))
 
 
+def undelivered(connection: Connection, limit: int) -> tuple[Delivery, ...]:
+    query = (
+        select(DELIVERY, RESULT.c.sop_class_uid, RESULT.c.path)
+        .join(RESULT, RESULT.c.sop_instance_uid == DELIVERY.c.sop_instance_uid)
+        .where(DELIVERY.c.state != DeliveryState.DELIVERED)
+        .order_by(DELIVERY.c.study_id.desc(), DELIVERY.c.archive, DELIVERY.c.id)
+        .limit(limit)
+    )
+    return tuple(_delivery(row) for row in connection.execute(query))
+
+
 def delivered(connection: Connection, delivery_id: int, status: str, now: datetime) -> None:
     study_id = _study_of(connection, delivery_id)
     if study_id is None:

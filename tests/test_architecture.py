@@ -30,9 +30,9 @@ STAGES = {"selection", "stacking", "detection", "labelling", "discs", "grading",
 
 LIBRARY_OWNERS = {
     "dbos": {"node/engine.py"},
-    "pynetdicom": {"node/receiver.py", "node/sender.py", "node/demo_archive.py"},
-    "sqlalchemy": {"node/ledger.py", "node/ledger_schema.py", "node/migrations/"},
-    "alembic": {"node/ledger.py", "node/ledger_schema.py", "node/migrations/"},
+    "pynetdicom": {"node/receiver.py", "node/storage_scp.py", "node/sender.py", "node/demo_archive.py"},
+    "sqlalchemy": {"node/ledger", "node/migrations/"},
+    "alembic": {"node/ledger", "node/migrations/"},
     "highdicom": {"sr_templates/"},
     "apscheduler": {"node/ticks.py"},
     "logging": {"node/"},
