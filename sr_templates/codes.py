@@ -53,6 +53,19 @@ IMPRESSION = Code("121073", "DCM", "Impression")  # CID 7002
 PRESENT = Code("52101004", "SCT", "Present")  # CID 240
 ABSENT = Code("272519000", "SCT", "Absent")  # CID 240
 
+HEADING: Mapping[str, Code] = {
+    heading: private(value, heading)
+    for value, heading in (
+        ("H-TITLE", "Lumbar disc grading"),
+        ("H-READING", "How to read this"),
+        ("H-DOUBT", "Reasons to doubt"),
+        ("H-NOT-USED", "Series not used"),
+        ("H-HEADER", "Source header"),
+        ("H-MADE-BY", "Made by"),
+    )
+}
+"""Headings of the text report for which CID 7001 has none."""
+
 GRADED_DISC = private("GRADED-DISC", "Graded intervertebral disc")
 NOT_ASSESSED = private("NOT-ASSESSED", "Not assessed")
 PUBLISHED_CRITERION = private("CRITERION", "Published criterion applied to a measurement")

@@ -19,6 +19,7 @@ from inference.grades import SPINENET_EIGHT, TITLES, Basis, Finding, Grade
 from inference.report import DiscGrading, ModelIdentity, Report
 from sr_templates import codes, provenance
 from sr_templates.provenance import OutputKind, Rendered, Run, SourceInstance, SourceStudy
+from sr_templates.view import is_level_doubtful
 
 SERIES_DESCRIPTION = "Lumbar disc grading SR - RESEARCH USE ONLY"
 
@@ -161,7 +162,7 @@ def _group(
     group = sr.PlanarROIMeasurementsAndQualitativeEvaluations(
         tracking_identifier=sr.TrackingIdentifier(
             uid=provenance.uid("disc", report.study_instance_uid, disc.level.value),
-            identifier=f"{disc.level.value} disc",
+            identifier=f"{disc.level.value} disc{' (level uncertain)' if is_level_doubtful(disc) else ''}",
         ),
         referenced_region=sr.ImageRegion(
             graphic_type=sr.GraphicTypeValues.POLYLINE,

@@ -42,8 +42,8 @@ def font(size_px: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
 
 
 def display_window(voxels: NDArray[np.float32]) -> tuple[float, float]:
-    """(black, white) signal: the 1st and 99.5th percentiles, so that a few bright voxels do not darken the rest."""
-    low, high = np.percentile(voxels, (1.0, 99.5))
+    """(black, white) signal: the 1st and 98.5th percentiles, so that bright fat and fluid do not darken the rest."""
+    low, high = np.percentile(voxels, (1.0, 98.5))
     return float(low), float(max(high, low + 1e-6))
 
 

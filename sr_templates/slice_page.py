@@ -13,7 +13,7 @@ from inference.grades import TITLES, Finding, is_abnormal
 from inference.report import DiscGrading, Report
 from sr_templates import overlay
 from sr_templates.provenance import RESEARCH_USE_ONLY
-from sr_templates.view import View, explained_on
+from sr_templates.view import View, explained_on, is_level_doubtful, shown_level
 
 MARGIN = 10
 HEADER = 38
@@ -23,7 +23,6 @@ PICTURE_MAX = 1024 - PANEL - 3 * MARGIN
 MINIMUM_BODY = 420
 
 NAME_PX, LINE_PX = 19, 15
-DOUBTFUL_LEVEL = 0.5
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -83,10 +82,10 @@ def draw_names(
         return
     tops = overlay.apart(wanted, [float(NAME_PX)] * len(discs), 0.0, float(view.height))
     for disc, outline, top in zip(discs, outlines, tops, strict=True):
-        width = overlay.width_of(disc.level.value, NAME_PX - 3)
+        width = overlay.width_of(shown_level(disc), NAME_PX - 3)
         colour = overlay.FAINT if disc.level in faint else colour_of(disc)
         x = min(max(float(outline[:, 0].min()) - width - 10, 3.0), max(view.width - width - 3, 0.0))
-        overlay.write(draw, x, top, disc.level.value, NAME_PX - 3, colour, halo=True)
+        overlay.write(draw, x, top, shown_level(disc), NAME_PX - 3, colour, halo=True)
 
 
 def draw_directions(draw: ImageDraw.ImageDraw, view: View) -> None:
@@ -136,7 +135,7 @@ def _block(disc: DiscGrading, view: View, slice_index: int) -> _Block:
     hot = explained_on(disc, slice_index)
     if hot:
         add(f"Saliency: {', '.join(in_sentence(f) for f in hot)}", overlay.WORDS)
-    if disc.level_confidence < DOUBTFUL_LEVEL:
+    if is_level_doubtful(disc):
         add("Level uncertain: count the levels", overlay.ABNORMAL)
     return _Block(wanted_y=float(view.pixels(disc.center_lps_mm)[1]) - NAME_PX / 2, lines=tuple(lines))
 
@@ -144,10 +143,10 @@ def _block(disc: DiscGrading, view: View, slice_index: int) -> _Block:
 def _headline(disc: DiscGrading) -> str:
     grade = disc.grades.get(Finding.PFIRRMANN)
     if grade is None:
-        return f"{disc.level.value}   Pfirrmann n/a"
+        return f"{shown_level(disc)}   Pfirrmann n/a"
     sure = f" ({100 * grade.probabilities[grade.value]:.0f} %)" if grade.value in grade.probabilities else ""
     mark = " !" if is_abnormal(Finding.PFIRRMANN, grade) else ""
-    return f"{disc.level.value}   Pfirrmann {grade.value}{sure}{mark}"
+    return f"{shown_level(disc)}   Pfirrmann {grade.value}{sure}{mark}"
 
 
 def _draw_legend(draw: ImageDraw.ImageDraw, y: int, report: Report) -> None:

@@ -9,7 +9,6 @@ from inference.grades import TITLES, Basis, Finding, is_abnormal
 from inference.report import DiscGrading, Report
 from sr_templates import codes, overlay
 from sr_templates.slice_page import (
-    DOUBTFUL_LEVEL,
     HEADER,
     MARGIN,
     abnormal_findings,
@@ -18,7 +17,7 @@ from sr_templates.slice_page import (
     draw_names,
     model_words,
 )
-from sr_templates.view import View, make_view
+from sr_templates.view import View, is_level_doubtful, make_view, shown_level
 
 WIDTH, HEIGHT = 1024, 768
 PICTURE_WIDTH = 388
@@ -67,11 +66,12 @@ def _spine_picture(report: Report, view: View) -> Image.Image:
 def _draw_table(draw: ImageDraw.ImageDraw, report: Report, left: int, top: int) -> int:
     """One column per level, one row per grading or measurement; returns the y below it."""
     column = (WIDTH - MARGIN - left - NAME_COLUMN) / len(report.discs)
+    is_narrow = any(overlay.width_of(shown_level(disc), CELL_PX) > column - 8 for disc in report.discs)
     for index, disc in enumerate(report.discs):
-        words = disc.level.value.replace("/", "/\n") if column < 52 else disc.level.value
+        words = shown_level(disc).replace("/", "/\n") if is_narrow else shown_level(disc)
         x = left + NAME_COLUMN + index * column
         draw.multiline_text((x + 4, top), words, font=overlay.font(CELL_PX), fill=colour_of(disc), spacing=1)
-    y = top + 22 + (16 if column < 52 else 0)
+    y = top + (40 if is_narrow else 22)
     rows = [(TITLES[finding], [_grade_cell(disc, finding) for disc in report.discs]) for finding in Finding]
     for name in MEASURED_ROWS:
         cells = [_measured_cell(disc, name) for disc in report.discs]
@@ -95,7 +95,7 @@ def _draw_cell(draw: ImageDraw.ImageDraw, x: float, y: int, width: float, cell: 
     colour = overlay.ABNORMAL if is_marked else overlay.FAINT if word == "n/a" else overlay.WORDS
     overlay.write(draw, x + 4, y + 3, word, CELL_PX, colour)
     if small:
-        overlay.write(draw, x + 4, y + 19, small, 11, overlay.FAINT)
+        overlay.write(draw, x + 4, y + 19, overlay.fitted(small, 11, width - 5), 11, overlay.FAINT)
 
 
 def _grade_cell(disc: DiscGrading, finding: Finding) -> tuple[str, str, bool]:
@@ -105,7 +105,7 @@ def _grade_cell(disc: DiscGrading, finding: Finding) -> tuple[str, str, bool]:
     marked = is_abnormal(finding, grade)
     word = str(grade.value) if finding is Finding.PFIRRMANN else ("yes" if grade.value else "no")
     if grade.basis is Basis.MEASURED:
-        small = "measured"
+        small = "by mm"
     else:
         chance = grade.probabilities.get(grade.value)
         small = "" if chance is None else f"{100 * chance:.0f} %"
@@ -118,7 +118,7 @@ def _measured_cell(disc: DiscGrading, name: str) -> tuple[str, str, bool]:
 
 
 def _level_cell(disc: DiscGrading) -> tuple[str, str, bool]:
-    doubtful = disc.level_confidence < DOUBTFUL_LEVEL
+    doubtful = is_level_doubtful(disc)
     return f"{100 * disc.level_confidence:.0f} %{' !' if doubtful else ''}", "", doubtful
 
 
@@ -129,7 +129,8 @@ def _draw_notes(draw: ImageDraw.ImageDraw, report: Report, left: int, top: int) 
     if not any(abnormal_findings(disc) for disc in report.discs):
         notes.insert(0, ("No abnormal grading.", overlay.NORMAL))
     closing = [
-        "! = abnormal: Pfirrmann 3 or more, or finding present. n/a = not assessed. Per cent: probability.",
+        "! = abnormal: Pfirrmann 3 or more, or finding present. n/a = not assessed. "
+        "Per cent: probability. By mm: from a measurement, not learned.",
         model_words(report),
     ]
     lines = [(line, overlay.FAINT) for words in closing for line in overlay.wrapped(words, 13, width)]

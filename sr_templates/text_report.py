@@ -16,6 +16,7 @@ from inference.report import Declined, DiscGrading, ModelIdentity, RejectedSerie
 from sr_templates import codes, provenance
 from sr_templates.measurement_report import add_document_attributes, device_observer, disc_source
 from sr_templates.provenance import OutputKind, Rendered, Run, SourceInstance, SourceStudy
+from sr_templates.view import is_level_doubtful
 
 SERIES_DESCRIPTION = "Lumbar disc grading text - RESEARCH USE ONLY"
 NOT_VERIFIED = "Made by a program; not verified by a person."
@@ -50,20 +51,20 @@ def sections(report: Report) -> tuple[Section, ...]:
     return (
         _section("Lumbar disc grading", (f"{provenance.RESEARCH_USE_ONLY}. {NOT_VERIFIED}", _graded_series(report))),
         Section(
+            heading="Impression",
+            code=codes.IMPRESSIONS,
+            paragraph_code=codes.IMPRESSION,
+            paragraphs=_impression(report.discs),
+        ),
+        _section("Reasons to doubt", tuple(dict.fromkeys((*report.quality, *report.spine.doubts))) or ("None noted.",)),
+        Section(
             heading="Findings",
             code=codes.FINDINGS,
             paragraph_code=codes.FINDING,
             paragraphs=tuple(disc_sentences(disc) for disc in report.discs),
             discs=report.discs,
         ),
-        Section(
-            heading="Impression",
-            code=codes.IMPRESSIONS,
-            paragraph_code=codes.IMPRESSION,
-            paragraphs=_impression(report.discs),
-        ),
         _section("How to read this", _reading_notes(report.discs)),
-        _section("Reasons to doubt", tuple(dict.fromkeys((*report.quality, *report.spine.doubts))) or ("None noted.",)),
         _section("Series not used", _rejected(report.rejected)),
         _section("Made by", (_made_by(report.model),)),
     )
@@ -96,7 +97,11 @@ def disc_sentences(disc: DiscGrading) -> str:
     if disc.measurements:
         parts.append(f"Measured: {', '.join(_measurement_words(*entry) for entry in disc.measurements.items())}.")
     parts.append(f"Certainty of the level: {_percent(disc.level_confidence)}.")
-    return f"{disc.level.value}: {' '.join(parts)}"
+    return f"{_level(disc)}: {' '.join(parts)}"
+
+
+def _level(disc: DiscGrading) -> str:
+    return f"{disc.level.value} (level uncertain)" if is_level_doubtful(disc) else disc.level.value
 
 
 def _lower(title: str) -> str:
@@ -112,7 +117,7 @@ def _sureness(grade: Grade) -> str:
 
 
 def _section(heading: str, paragraphs: tuple[str, ...]) -> Section:
-    return Section(heading=heading, code=codes.FINDINGS, paragraph_code=codes.COMMENT, paragraphs=paragraphs)
+    return Section(heading=heading, code=codes.HEADING[heading], paragraph_code=codes.COMMENT, paragraphs=paragraphs)
 
 
 def _graded_series(report: Report) -> str:
@@ -136,7 +141,7 @@ def _impression(discs: Sequence[DiscGrading]) -> tuple[str, ...]:
             if is_abnormal(finding, grade)
         ]
         if abnormal:
-            lines.append(f"{disc.level.value}: {', '.join(abnormal)}.")
+            lines.append(f"{_level(disc)}: {', '.join(abnormal)}.")
     return tuple(lines) or ("No abnormal grading at the discs that were assessed.",)
 
 

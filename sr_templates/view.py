@@ -9,9 +9,11 @@ from numpy.typing import NDArray
 
 from inference.grades import Finding, is_abnormal
 from inference.report import DiscGrading, EvidenceMap, Report
-from inference.volume import FloatArray, SagittalVolume, upright
+from inference.volume import FloatArray, SagittalVolume, VoxelArray, upright
 from sr_templates import overlay
 
+DOUBTFUL_LEVEL = 0.5
+"""Below this confidence a level is shown with a question mark."""
 SHOWN_FROM = 0.25
 """A slice shows a disc's saliency where the map reaches this share of its maximum."""
 
@@ -52,11 +54,30 @@ def make_view(report: Report, max_width: int, max_height: int) -> View:
     return View(
         volume=volume,
         heat=upright(replace(report.volume, voxels=_heat(report))).voxels,
-        window=overlay.display_window(volume.voxels),
+        window=overlay.display_window(_about_the_spine(report, volume)),
         pixels_per_mm=scale,
         width=max(1, round(columns * column_mm * scale)),
         height=max(1, round(rows * row_mm * scale)),
     )
+
+
+def _about_the_spine(report: Report, volume: SagittalVolume) -> VoxelArray:
+    """The voxels about the discs, which the grey levels are chosen for."""
+    corners = volume.to_voxel(np.concatenate([disc.outline_lps_mm for disc in report.discs]))
+    margin = np.array([0.0, 10.0, 25.0]) / volume.spacing_mm
+    low = np.clip(np.floor(corners.min(axis=0) - margin), 0, np.array(volume.voxels.shape) - 1).astype(int)
+    high = np.maximum(np.ceil(corners.max(axis=0) + margin).astype(int) + 1, low + 1)
+    return volume.voxels[low[0] : high[0], low[1] : high[1], low[2] : high[2]]
+
+
+def is_level_doubtful(disc: DiscGrading) -> bool:
+    """Whether a reader must count the levels before using this disc's gradings."""
+    return disc.level_confidence < DOUBTFUL_LEVEL
+
+
+def shown_level(disc: DiscGrading) -> str:
+    """The level's name, questioned where it is doubtful."""
+    return f"{disc.level.value}?" if is_level_doubtful(disc) else disc.level.value
 
 
 def explained(disc: DiscGrading) -> tuple[EvidenceMap, ...]:
