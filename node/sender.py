@@ -220,29 +220,36 @@ def _describe(path: Path) -> _Outgoing | Failure:
         return Failure(what=f"not a DICOM file ({type(error).__name__})", permanent=True)
 
 
-def _offer(item: _Outgoing) -> tuple[UID, tuple[UID, ...]]:
-    """What is proposed for a file: its own transfer syntax, and for an uncompressed one the other of the two too."""
+_Offer = tuple[UID, UID]
+"""SOP class and transfer syntax of one presentation context."""
+
+
+def _offers(item: _Outgoing) -> set[_Offer]:
+    """What is proposed for a file: its own transfer syntax, and for an uncompressed one the other of the two too.
+
+    Each in a context of its own: in a common one the archive would choose, and might choose the conversion.
+    """
     own = item.transfer_syntax_uid
-    return item.sop_class_uid, (own, *(other for other in NATIVE if other != own)) if own in NATIVE else (own,)
+    return {(item.sop_class_uid, syntax) for syntax in (NATIVE if own in NATIVE else (own,))}
 
 
 def _batches(outgoing: Sequence[_Outgoing]) -> Iterator[tuple[_Outgoing, ...]]:
     """The files in order, split where an association would need more contexts than there are IDs."""
     batch: list[_Outgoing] = []
-    offers: set[tuple[UID, tuple[UID, ...]]] = set()
+    offers: set[_Offer] = set()
     for item in outgoing:
-        if _offer(item) not in offers and len(offers) == MAXIMUM_CONTEXTS:
+        if len(offers | _offers(item)) > MAXIMUM_CONTEXTS:
             yield tuple(batch)
             batch, offers = [], set()
         batch.append(item)
-        offers.add(_offer(item))
+        offers |= _offers(item)
     if batch:
         yield tuple(batch)
 
 
 def _contexts(batch: Sequence[_Outgoing]) -> list[PresentationContext]:
-    offers = dict.fromkeys(_offer(item) for item in batch)
-    return [build_context(sop_class, list(syntaxes)) for sop_class, syntaxes in offers]
+    offers = set[_Offer]().union(*map(_offers, batch))
+    return [build_context(sop_class, syntax) for sop_class, syntax in sorted(offers)]
 
 
 def _associate(peer: Peer, contexts: list[PresentationContext]) -> Association:
