@@ -115,8 +115,8 @@ def _split(series: list[Frame]) -> list[tuple[tuple[Frame, ...], str]]:
         differs = []
         if len({key[0] for key in parts}) > 1:
             differs.append(f"echo time {frames[0].echo_time_ms or 0:.0f} ms")
-        if len({key[1] for key in parts}) > 1:
-            differs.append(kind)
+        if len({key[1] for key in parts}) > 1 and kind != why_not_an_original(frames[0]):
+            differs.append(f"{kind} images")
         result.append((tuple(frames), f"{', '.join(differs)}: " if differs else ""))
     return result
 

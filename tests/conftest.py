@@ -1,4 +1,4 @@
-"""Fixtures for every storey of tests: the real data, the real peers, a study that needs neither, a clean environment."""
+"""Fixtures for every storey of tests: real data, real peers, a study that needs neither, a clean environment."""
 
 from __future__ import annotations
 

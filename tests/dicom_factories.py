@@ -19,6 +19,11 @@ SAGITTAL = (0.0, 1.0, 0.0, 0.0, 0.0, -1.0)
 CORONAL = (1.0, 0.0, 0.0, 0.0, 0.0, -1.0)
 AXIAL = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
 
+KEPT_IN_ENHANCED = (
+    *("StudyInstanceUID", "SeriesInstanceUID", "Modality", "ImageType", "Rows", "Columns", "SamplesPerPixel"),
+    *("PhotometricInterpretation", "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation"),
+)
+
 T2_TIMES = {"EchoTime": "102", "RepetitionTime": "3800"}
 T1_TIMES = {"EchoTime": "11", "RepetitionTime": "560"}
 
@@ -116,10 +121,7 @@ def enhanced(classic: Sequence[Dataset]) -> Dataset:
     image.file_meta.update(first.file_meta)
     image.file_meta.MediaStorageSOPClassUID = image.SOPClassUID = EnhancedMRImageStorage
     image.SOPInstanceUID = image.file_meta.MediaStorageSOPInstanceUID = uid(first.SOPInstanceUID, "enhanced")
-    for keyword in (
-        "StudyInstanceUID SeriesInstanceUID Modality ImageType Rows Columns SamplesPerPixel PhotometricInterpretation "
-        "BitsAllocated BitsStored HighBit PixelRepresentation"
-    ).split():
+    for keyword in KEPT_IN_ENHANCED:
         setattr(image, keyword, first[keyword].value)
     image.NumberOfFrames = len(classic)
     image.EchoPulseSequence = "SPIN"

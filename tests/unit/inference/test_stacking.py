@@ -1,0 +1,275 @@
+"""Stacking: order, geometry and values of the volume, and every precondition that refuses."""
+
+from __future__ import annotations
+
+import random
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydicom.dataset import Dataset
+from pydicom.encaps import encapsulate
+from pydicom.uid import JPEG2000Lossless, JPEGLosslessSV1, JPEGLSLossless, RLELossless
+
+from inference.stacking import stack
+from inference.volume import Unsuitable
+from tests.dicom_factories import SAGITTAL, enhanced, mr_image, mr_series
+
+SMALL = np.arange(12, dtype=np.uint16).reshape(3, 4)
+
+
+def small_series(count: int = 5, **headers: object) -> list[Dataset]:
+    """Slices of 3 x 4 pixels; slice i holds i * 100 + 0..11."""
+    series = mr_series(count, pixels=SMALL, **headers)
+    for index, image in enumerate(series):
+        image.PixelData = (SMALL + np.uint16(index * 100)).tobytes()
+    return series
+
+
+def first_pixels(instances: list[Dataset]) -> list[float]:
+    return stack(instances).volume.voxels[:, 0, 0].tolist()
+
+
+class TestGeometry:
+    def test_the_matrix_steps_by_slice_row_and_column(self) -> None:
+        series = mr_series(3, step_mm=4.4, pixels=SMALL, start=(30, -100, 150), spacing=(0.8, 0.5))
+        matrix = stack(series).volume.voxel_to_patient
+        # the normal of SAGITTAL is y x -z = -x: slices run to the patient's right
+        expected = [[-4.4, 0, 0, 30], [0, 0, 0.5, -100], [0, -0.8, 0, 150], [0, 0, 0, 1]]
+        assert matrix == pytest.approx(np.array(expected), abs=1e-6)
+
+    def test_pixel_spacing_is_between_rows_first_and_between_columns_second(self) -> None:
+        assert stack(small_series(spacing=(0.8, 0.5))).volume.spacing_mm == pytest.approx((4.4, 0.8, 0.5))
+
+    def test_order_comes_from_position_not_from_instance_number(self) -> None:
+        series = small_series()
+        for image, number in zip(series, (3, 1, 5, 2, 4), strict=True):
+            image.InstanceNumber = number
+        random.Random(1).shuffle(series)
+        assert first_pixels(series) == [0, 100, 200, 300, 400]
+
+    def test_each_slice_names_its_source(self) -> None:
+        series = small_series(3)
+        sources = stack(series[::-1]).volume.sources
+        assert [source.sop_instance_uid for source in sources] == [image.SOPInstanceUID for image in series]
+        assert {source.frame for source in sources} == {1}
+
+    def test_positions_of_voxels_are_those_of_the_headers(self) -> None:
+        turned = (0.0698, 0.9976, 0.0, 0.0105, -0.0007, -0.9999)
+        turned = tuple(np.array([*_unit(turned[:3]), *_unit(turned[3:])]))
+        series = mr_series(4, pixels=SMALL, orientation=turned, start=(12.5, -80, 90))
+        volume = stack(series).volume
+        for index, image in enumerate(series):
+            expected = [float(value) for value in image.ImagePositionPatient]
+            assert volume.to_patient(np.array([index, 0, 0])) == pytest.approx(expected, abs=1e-5)
+
+    def test_spacing_between_slices_and_thickness_are_not_believed(self) -> None:
+        series = small_series(SpacingBetweenSlices="9", SliceThickness="1")
+        assert stack(series).volume.spacing_mm[0] == pytest.approx(4.4)
+
+    def test_a_lone_slice_takes_its_step_from_the_header(self) -> None:
+        stacked = stack(small_series(1, SpacingBetweenSlices="4.4"))
+        assert stacked.volume.spacing_mm[0] == pytest.approx(4.4)
+        assert stacked.notes == ()
+
+    def test_a_lone_slice_without_thickness_is_assumed_4_mm_thick_and_says_so(self) -> None:
+        stacked = stack(small_series(1, SpacingBetweenSlices=None, SliceThickness=None))
+        assert stacked.volume.spacing_mm[0] == pytest.approx(4.0)
+        assert "4 mm was assumed" in stacked.notes[0]
+
+    @settings(max_examples=30, deadline=None)
+    @given(order=st.permutations(range(6)))
+    def test_any_order_of_arrival_gives_the_same_volume(self, order: list[int]) -> None:
+        series = small_series(6)
+        volume = stack([series[index] for index in order]).volume
+        expected = stack(series).volume
+        assert np.array_equal(volume.voxels, expected.voxels)
+        assert np.array_equal(volume.voxel_to_patient, expected.voxel_to_patient)
+        assert volume.sources == expected.sources
+
+
+class TestMultiFrame:
+    def test_gives_what_the_classic_images_give(self) -> None:
+        series = small_series()
+        classic, multi = stack(series).volume, stack([enhanced(series)]).volume
+        assert np.array_equal(classic.voxels, multi.voxels)
+        assert classic.voxel_to_patient == pytest.approx(multi.voxel_to_patient, abs=1e-9)
+
+    def test_sources_are_1_based_frames_of_one_object_sorted_by_position(self) -> None:
+        series = small_series(4)
+        multi = enhanced([series[index] for index in (2, 0, 3, 1)])
+        assert [source.frame for source in stack([multi]).volume.sources] == [2, 4, 1, 3]
+
+    def test_each_frame_has_its_own_pixel_value_transformation(self) -> None:
+        series = small_series(2)
+        series[1].RescaleSlope, series[1].RescaleIntercept = "2", "-50"
+        assert stack([enhanced(series)]).volume.voxels[:, 0, 1].tolist() == [1.0, 101 * 2 - 50]
+
+
+class TestValues:
+    def test_rescale_is_applied_slice_by_slice(self) -> None:
+        series = small_series(2)
+        series[0].RescaleSlope, series[0].RescaleIntercept = "0.5", "10"
+        assert stack(series).volume.voxels[:, 0, 2].tolist() == [2 * 0.5 + 10, 102.0]
+
+    def test_monochrome1_is_turned_so_that_bright_is_high(self) -> None:
+        series = small_series(2, PhotometricInterpretation="MONOCHROME1", BitsStored=12, HighBit=11)
+        assert stack(series).volume.voxels[:, 0, 1].tolist() == [4094.0, 3994.0]
+
+    def test_signed_values_keep_their_sign(self) -> None:
+        pixels = np.array([[-5, 7]], np.int16)
+        assert stack(mr_series(2, pixels=pixels)).volume.voxels[0].tolist() == [[-5.0, 7.0]]
+
+    def test_bits_above_bits_stored_are_not_image(self) -> None:
+        pixels = np.array([[0xF003, 0x0FFF]], np.uint16)
+        series = mr_series(2, pixels=pixels, BitsStored=12, HighBit=11)
+        assert stack(series).volume.voxels[0].tolist() == [[3.0, 4095.0]]
+
+    def test_a_slope_of_zero_does_not_erase_the_image(self) -> None:
+        assert stack(small_series(2, RescaleSlope="0", RescaleIntercept="0")).volume.voxels[1, 0, 0] == 100.0
+
+    @pytest.mark.parametrize("syntax", [RLELossless, JPEG2000Lossless, JPEGLSLossless], ids=lambda uid: uid.name)
+    def test_lossless_compression_changes_nothing(self, syntax: str) -> None:
+        pixels = np.random.default_rng(3).integers(0, 4096, (64, 80), np.uint16)
+        series = mr_series(2, pixels=pixels)
+        _compress(series[1], syntax)
+        volume = stack(series).volume
+        assert np.array_equal(volume.voxels[1], volume.voxels[0])
+
+
+class TestRefusals:
+    def test_a_missing_slice_is_named_with_the_gap(self) -> None:
+        series = small_series(6)
+        del series[2]
+        with pytest.raises(Unsuitable, match=r"1 slice.* missing: slices are 4\.40 mm apart.*8\.80 mm.* 2 and 3 in"):
+            stack(series)
+
+    def test_uneven_spacing_is_named_with_its_range(self) -> None:
+        series = small_series(4)
+        series[3].ImagePositionPatient = [-4.4 * 3 - 0.7, 0, 0]
+        with pytest.raises(Unsuitable, match=r"not evenly spaced: 4\.40 to 5\.10 mm"):
+            stack(series)
+
+    def test_rounding_of_positions_is_no_unevenness(self) -> None:
+        series = small_series(8, step_mm=3.3)
+        for image in series:
+            image.ImagePositionPatient = [f"{float(value):.1f}" for value in image.ImagePositionPatient]
+        assert stack(series).volume.spacing_mm[0] == pytest.approx(3.3, abs=0.01)
+
+    def test_slices_shifted_within_their_plane(self) -> None:
+        series = small_series(4)
+        for index, image in enumerate(series):
+            image.ImagePositionPatient = [-4.4 * index, 0.5 * index, 0]
+        with pytest.raises(Unsuitable, match=r"shifted against each other .* 1\.5 mm"):
+            stack(series)
+
+    def test_an_exact_repeat_is_left_out_with_a_note(self) -> None:
+        series = small_series(3)
+        again = small_series(3, study="sent again")[1]
+        stacked = stack([*series, again])
+        assert stacked.volume.voxels.shape[0] == 3
+        assert stacked.notes == ("1 image(s) repeat another one exactly and were left out.",)
+
+    def test_different_images_at_one_position_are_not_chosen_between(self) -> None:
+        series = small_series(3)
+        other = mr_image(SMALL + np.uint16(7), position=(-4.4, 0, 0), instance=9)
+        with pytest.raises(Unsuitable, match="same slice position"):
+            stack([*series, other])
+
+    def test_temporal_positions_are_named(self) -> None:
+        early = small_series(3, TemporalPositionIdentifier=1)
+        late = mr_series(3, pixels=SMALL + np.uint16(9), study="later", TemporalPositionIdentifier=2)
+        with pytest.raises(Unsuitable, match=r"temporal positions (1 and 2|2 and 1)"):
+            stack([*early, *late])
+
+    def test_echo_times_are_named(self) -> None:
+        first = small_series(3, EchoTime="20")
+        second = mr_series(3, pixels=SMALL + np.uint16(9), study="second echo", EchoTime="100")
+        with pytest.raises(Unsuitable, match=r"echo times (20\.0 and 100\.0|100\.0 and 20\.0) ms"):
+            stack([*first, *second])
+
+    @pytest.mark.parametrize(
+        ("headers", "sentence"),
+        [
+            ({"ImageOrientationPatient": [0, 0.9848, 0.1736, 0, 0.1736, -0.9848]}, r"different orientations"),
+            ({"PixelSpacing": [0.8, 0.9]}, r"different pixel spacings: 0\.800 x 0\.800 mm and 0\.800 x 0\.900 mm"),
+            ({"ImagePositionPatient": None}, "no usable position"),
+            ({"ImageOrientationPatient": None}, "no usable orientation"),
+            ({"ImageOrientationPatient": [1, 0, 0, 1, 0, 0]}, "no usable orientation"),
+            ({"PixelSpacing": None}, "no usable pixel spacing"),
+            ({"PixelSpacing": [0, 0]}, "no usable pixel spacing"),
+            ({"PixelData": None}, "no pixel data"),
+            ({"PhotometricInterpretation": "RGB", "SamplesPerPixel": 3}, "not grey-scale"),
+        ],
+        ids=lambda value: value if isinstance(value, str) else "+".join(value),
+    )
+    def test_one_odd_slice_is_named(self, headers: dict[str, object], sentence: str) -> None:
+        series = small_series(5)
+        series[3] = mr_image(SMALL, position=(-13.2, 0, 0), instance=4, **headers)
+        with pytest.raises(Unsuitable, match=sentence):
+            stack(series)
+
+    def test_different_matrices_are_named(self) -> None:
+        series = [*small_series(2), mr_image(np.ones((5, 4), np.uint16), position=(-8.8, 0, 0), instance=3)]
+        with pytest.raises(Unsuitable, match="different matrices: 3 x 4 and 5 x 4"):
+            stack(series)
+
+    def test_truncated_pixel_data_names_the_instance(self) -> None:
+        series = small_series(3)
+        series[1].PixelData = series[1].PixelData[:-4]
+        with pytest.raises(Unsuitable, match=rf"cut short: 20 of 24 bytes \(image {series[1].SOPInstanceUID}"):
+            stack(series)
+
+    @pytest.mark.parametrize("syntax", [JPEG2000Lossless, JPEGLSLossless, RLELossless], ids=lambda uid: uid.name)
+    def test_truncated_compressed_data_is_never_filled_up(self, syntax: str) -> None:
+        pixels = np.random.default_rng(3).integers(0, 4096, (64, 64), np.uint16)
+        series = mr_series(2, pixels=pixels)
+        _compress(series[1], syntax)
+        whole = series[1].PixelData
+        series[1].PixelData = encapsulate([whole[16 : len(whole) // 2]])
+        with pytest.raises(Unsuitable, match=str(series[1].SOPInstanceUID)):
+            stack(series)
+
+    def test_pixel_data_that_is_no_code_stream(self) -> None:
+        series = small_series(2)
+        series[0].file_meta.TransferSyntaxUID = JPEGLosslessSV1
+        series[0].PixelData = encapsulate([b"\xff\xd8 this is no JPEG \xff\xd9"])
+        series[0]["PixelData"].VR = "OB"
+        with pytest.raises(Unsuitable, match="cannot be decoded"):
+            stack(series)
+
+    def test_an_image_without_transfer_syntax(self) -> None:
+        series = small_series(2)
+        del series[0].file_meta.TransferSyntaxUID
+        with pytest.raises(Unsuitable, match="transfer syntax"):
+            stack(series)
+
+    def test_an_empty_image(self) -> None:
+        with pytest.raises(Unsuitable, match="every pixel has the same value"):
+            stack(mr_series(3, pixels=np.zeros((3, 4), np.uint16)))
+
+    def test_no_images(self) -> None:
+        with pytest.raises(Unsuitable, match="no images"):
+            stack([])
+
+    def test_reasons_hold_no_name_and_no_patient_id(self) -> None:
+        series = small_series(4, PatientName="Secret^Name", PatientID="SECRET-ID")
+        del series[1]
+        with pytest.raises(Unsuitable) as refused:
+            stack(series)
+        assert "secret" not in str(refused.value).lower()
+
+
+def _compress(image: Dataset, syntax: str) -> None:
+    if syntax == JPEGLSLossless:
+        pytest.importorskip("jpeg_ls", reason="pyjpegls encodes JPEG-LS; decoding needs only gdcm")
+    image.compress(syntax, generate_instance_uid=False)
+
+
+def _unit(vector: tuple[float, ...]) -> np.ndarray:
+    return np.asarray(vector) / np.linalg.norm(vector)
+
+
+def test_the_sagittal_of_these_tests_is_sagittal() -> None:
+    assert np.cross(SAGITTAL[:3], SAGITTAL[3:]).tolist() == [-1.0, 0.0, 0.0]
