@@ -58,6 +58,7 @@ class Database:
             LedgerUnavailable: after a bounded number of attempts.
             OutcomeUnknown: a COMMIT was sent, its answer never came, and no later attempt succeeded.
             LedgerError: the database refuses what was asked.
+            ValueError: a time without a zone.
         """
         outcome_unknown = False
         for pause_s in (*PAUSES_S, None):
@@ -73,6 +74,8 @@ class Database:
                 outcome_unknown |= commit_sent and _sqlstate(error) not in _LOST_RACES
                 if pause_s is None or not _worth_another_attempt(error):
                     raise _translated(error, outcome_unknown) from None
+            except exc.StatementError as error:
+                raise _own_refusal(error) from None
             time.sleep(pause_s)
         raise AssertionError("the last attempt returns or raises")
 
@@ -87,6 +90,8 @@ class Database:
                 return work(connection)
         except (exc.DBAPIError, exc.TimeoutError) as error:
             raise _translated(error, outcome_unknown=False) from None
+        except exc.StatementError as error:
+            raise _own_refusal(error) from None
 
     def close(self) -> None:
         self._engine.dispose()
@@ -168,6 +173,11 @@ def _migrate(connection: Connection) -> None:
         command.upgrade(config, "head")
     except util.CommandError as error:
         raise LedgerError(f"the ledger was made by a newer version of this program: {error}") from None
+
+
+def _own_refusal(error: exc.StatementError) -> BaseException:
+    """What one of our column types raised, which SQLAlchemy has wrapped up."""
+    return error.orig if isinstance(error.orig, ValueError) else error
 
 
 def _sqlstate(error: exc.DBAPIError | exc.TimeoutError) -> str | None:

@@ -1,0 +1,54 @@
+"""A PostgreSQL server of our own for tests: a new cluster in a temporary folder on a free port of loopback."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+import socket
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+def find_initdb() -> Path | None:
+    """``initdb`` on the PATH, or the newest where Debian keeps it."""
+    on_path = shutil.which("initdb")
+    if on_path:
+        return Path(on_path)
+    return max(Path("/usr/lib/postgresql").glob("*/bin/initdb"), default=None)
+
+
+@contextmanager
+def running_server() -> Iterator[str]:
+    """The URL of the server without a database name, e.g. ``postgresql+psycopg://postgres@127.0.0.1:40001``."""
+    initdb = find_initdb()
+    assert initdb is not None
+    folder = Path(tempfile.mkdtemp(prefix="spinenode-pg-"))
+    user = _unprivileged_user()
+    if user is not None:
+        shutil.chown(folder, user)
+    cluster = folder / "cluster"
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    options = f"-p {port} -k {folder} -c listen_addresses=127.0.0.1 -c fsync=off"
+    control = [str(initdb.with_name("pg_ctl")), "-D", str(cluster), "-w"]
+    _run([str(initdb), "-D", str(cluster), "-A", "trust", "-U", "postgres", "--no-sync"], user)
+    _run([*control, "-o", options, "-l", str(folder / "log"), "start"], user)
+    try:
+        yield f"postgresql+psycopg://postgres@127.0.0.1:{port}"
+    finally:
+        _run([*control, "-m", "immediate", "stop"], user)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _unprivileged_user() -> str | None:
+    """PostgreSQL refuses to run as root; Debian's package brings a user for it."""
+    return pwd.getpwnam("postgres").pw_name if os.geteuid() == 0 else None
+
+
+def _run(command: list[str], user: str | None) -> None:
+    subprocess.run(command, user=user, check=True, cwd="/", stdout=subprocess.DEVNULL, timeout=60)
