@@ -1,0 +1,292 @@
+"""What becomes of a study in the worker: graded, declined, unchanged or failed; always written down, never stuck."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable, Iterator, Sequence
+from copy import deepcopy
+from datetime import UTC, datetime, timedelta
+from io import BytesIO
+from pathlib import Path
+
+import pydicom
+import pytest
+
+from inference.report import Declined, Report
+from node import worker as worker_module
+from node.ledger import Ledger, open_ledger
+from node.records import DeliveryState, ReceivedInstance, StudyState
+from node.settings import Settings
+from node.spool import Spool
+from node.worker import Worker
+from tests.report_factories import MODEL, STUDY_UID, GradedStudy, graded_study
+
+START = datetime(2026, 3, 14, 15, 0, tzinfo=UTC)
+CLOSED = START + timedelta(minutes=1)
+
+Answer = Callable[[Sequence[pydicom.Dataset]], Report | Declined]
+
+
+@pytest.fixture(scope="module")
+def study() -> GradedStudy:
+    return graded_study()
+
+
+@pytest.fixture(autouse=True)
+def _captures_only_where_they_matter(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Drawing them takes a second that most of these tests do not need."""
+    monkeypatch.setattr("sr_templates.secondary_capture.captures", lambda *_: ())
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Iterator[Ledger]:
+    opened = open_ledger(f"sqlite:///{tmp_path}/node.db")
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def spool(tmp_path: Path) -> Spool:
+    return Spool(tmp_path / "spool", minimum_free_bytes=0)
+
+
+def node_settings(**results: object) -> Settings:
+    archive = {"name": "pacs", "ae_title": "PACS", "host": "127.0.0.1", "port": 104}
+    return Settings.model_validate({"archives": [archive], "results": results, "inference": {"maximum_attempts": 2}})
+
+
+class Bench:
+    """A worker with a ledger, a spool and an answer instead of networks."""
+
+    def __init__(self, ledger: Ledger, spool: Spool, answer: Answer, settings: Settings | None = None) -> None:
+        self.ledger, self.spool, self.seen = ledger, spool, 0
+        self.answer = answer
+        self.clock = CLOSED
+        self.worker = Worker(settings or node_settings(), ledger, spool, grade=self._grade, now=self._now)
+
+    def _grade(self, instances: Sequence[pydicom.Dataset]) -> Report | Declined:
+        self.seen += 1
+        return self.answer(instances)
+
+    def _now(self) -> datetime:
+        self.clock += timedelta(seconds=1)
+        return self.clock
+
+    def receive(self, images: Sequence[pydicom.Dataset], at: datetime = START) -> int:
+        """Take images in and close their study; returns its number."""
+        for image in images:
+            encoded = BytesIO()
+            image.save_as(encoded, enforce_file_format=True)
+            stored = self.spool.store_received([encoded.getvalue()])
+            self.ledger.record_instance(
+                ReceivedInstance(
+                    study_instance_uid=image.StudyInstanceUID,
+                    series_instance_uid=image.SeriesInstanceUID,
+                    sop_instance_uid=image.SOPInstanceUID,
+                    sop_class_uid=image.SOPClassUID,
+                    transfer_syntax_uid="1.2.840.10008.1.2.1",
+                    modality=image.Modality,
+                    calling_ae_title="MODALITY",
+                    path=stored.path,
+                    sha256=stored.sha256,
+                    size_bytes=stored.size_bytes,
+                    received_at=at,
+                )
+            )
+        (opened,) = self.ledger.open_studies()
+        assert self.ledger.close_study(opened.study_id, last_received_at=at, reason="quiet", now=CLOSED)
+        return opened.study_id
+
+    def work(self, study_id: int) -> StudyState:
+        """Both steps of the job, as the engine runs them."""
+        outcome = self.worker.attempt(study_id)
+        if outcome is not None:
+            self.worker.finish(study_id, outcome)
+        return self.ledger.study(study_id).state
+
+
+def declined(instances: Sequence[pydicom.Dataset]) -> Declined:
+    return Declined(study_instance_uid=STUDY_UID, reason="no T2 sagittal series", rejected=(), model=MODEL)
+
+
+def test_a_graded_study_is_spooled_and_its_deliveries_are_listed(
+    ledger: Ledger, spool: Spool, study: GradedStudy
+) -> None:
+    bench = Bench(ledger, spool, lambda _: study.report)
+    study_id = bench.receive(study.source)
+    assert bench.work(study_id) is StudyState.GRADED
+    assert ledger.study(study_id).reason.startswith("graded 6 discs (T12/L1 to L5/S1)")
+    due = ledger.due_deliveries(bench.clock, limit=100)
+    modalities = [pydicom.dcmread(spool.absolute(item.path)).Modality for item in due]
+    assert modalities == ["SR", "SR"]
+
+
+def test_the_grader_sees_every_image_of_the_study_with_its_pixels(
+    ledger: Ledger, spool: Spool, study: GradedStudy
+) -> None:
+    pixels: list[int] = []
+
+    def look(instances: Sequence[pydicom.Dataset]) -> Report:
+        pixels.extend(item.pixel_array.size for item in instances)
+        return study.report
+
+    bench = Bench(ledger, spool, look)
+    bench.work(bench.receive(study.source))
+    assert pixels == [256 * 224] * 15
+
+
+def test_only_the_outputs_of_the_settings_are_made(ledger: Ledger, spool: Spool, study: GradedStudy) -> None:
+    bench = Bench(ledger, spool, lambda _: study.report, node_settings(outputs=["measurement_report"]))
+    bench.work(bench.receive(study.source))
+    assert len(ledger.due_deliveries(bench.clock, limit=100)) == 1
+
+
+def test_the_same_attempt_after_a_crash_makes_the_same_objects(
+    ledger: Ledger, spool: Spool, study: GradedStudy
+) -> None:
+    bench = Bench(ledger, spool, lambda _: study.report)
+    study_id = bench.receive(study.source)
+    assert bench.worker.attempt(study_id) == bench.worker.attempt(study_id)
+
+
+def test_finishing_twice_lists_the_deliveries_once(ledger: Ledger, spool: Spool, study: GradedStudy) -> None:
+    bench = Bench(ledger, spool, lambda _: study.report)
+    study_id = bench.receive(study.source)
+    outcome = bench.worker.attempt(study_id)
+    assert outcome is not None
+    bench.worker.finish(study_id, outcome)
+    once = ledger.due_deliveries(bench.clock, limit=100)
+    bench.worker.finish(study_id, outcome)
+    assert ledger.due_deliveries(bench.clock, limit=100) == once
+
+
+def test_a_declined_study_keeps_its_reason_and_tells_the_reader(
+    ledger: Ledger, spool: Spool, study: GradedStudy
+) -> None:
+    bench = Bench(ledger, spool, declined)
+    study_id = bench.receive(study.source)
+    assert bench.work(study_id) is StudyState.DECLINED
+    assert ledger.study(study_id).reason == "no T2 sagittal series"
+    (told,) = ledger.due_deliveries(bench.clock, limit=100)
+    assert b"no T2 sagittal series" in spool.absolute(told.path).read_bytes()
+
+
+def test_a_declined_study_is_not_told_of_where_the_settings_say_so(
+    ledger: Ledger, spool: Spool, study: GradedStudy
+) -> None:
+    bench = Bench(ledger, spool, declined, node_settings(report_declined=False))
+    assert bench.work(bench.receive(study.source)) is StudyState.DECLINED
+    assert ledger.due_deliveries(bench.clock, limit=100) == ()
+
+
+def test_a_later_object_that_is_no_mr_image_makes_nothing_new(ledger: Ledger, spool: Spool, study: GradedStudy) -> None:
+    bench = Bench(ledger, spool, lambda _: study.report)
+    bench.work(bench.receive(study.source))
+    note = deepcopy(study.source[0])
+    note.SOPInstanceUID = note.file_meta.MediaStorageSOPInstanceUID = "2.25.5555"
+    note.Modality = "KO"
+    later = bench.receive([note], at=START + timedelta(hours=1))
+    assert bench.work(later) is StudyState.UNCHANGED
+    assert bench.seen == 1
+
+
+def test_a_fault_is_tried_a_bounded_number_of_times_and_then_waits_for_the_operator(
+    ledger: Ledger, spool: Spool, study: GradedStudy
+) -> None:
+    def fault(instances: Sequence[pydicom.Dataset]) -> Report:
+        raise RuntimeError("Doe^Jane broke it")
+
+    bench = Bench(ledger, spool, fault)
+    study_id = bench.receive(study.source)
+    assert bench.work(study_id) is StudyState.FAILED
+    assert bench.seen == 2
+    reason = ledger.study(study_id).reason
+    assert reason.startswith("a fault of the node: RuntimeError at tests/unit/node/test_worker.py:")
+    assert "Doe" not in reason
+
+
+def test_a_fault_that_goes_away_costs_one_more_attempt(ledger: Ledger, spool: Spool, study: GradedStudy) -> None:
+    def first_fails(instances: Sequence[pydicom.Dataset]) -> Report:
+        if bench.seen == 1:
+            raise MemoryError
+        return study.report
+
+    bench = Bench(ledger, spool, first_fails)
+    study_id = bench.receive(study.source)
+    assert bench.work(study_id) is StudyState.GRADED
+    assert ledger.study(study_id).attempts == 2
+
+
+def test_a_study_that_took_its_worker_down_each_time_is_not_taken_again(
+    ledger: Ledger, spool: Spool, study: GradedStudy
+) -> None:
+    class Killed(BaseException):
+        """Stands for SIGKILL: nothing runs after it."""
+
+    def die(instances: Sequence[pydicom.Dataset]) -> Report:
+        raise Killed
+
+    bench = Bench(ledger, spool, die)
+    study_id = bench.receive(study.source)
+    for _ in range(2):
+        with pytest.raises(Killed):
+            bench.work(study_id)
+    assert bench.work(study_id) is StudyState.FAILED
+    assert bench.seen == 2
+
+
+def test_a_study_that_has_ended_is_not_worked_on_again(ledger: Ledger, spool: Spool, study: GradedStudy) -> None:
+    bench = Bench(ledger, spool, lambda _: study.report)
+    study_id = bench.receive(study.source)
+    bench.work(study_id)
+    assert bench.worker.attempt(study_id) is None
+    assert bench.seen == 1
+
+
+def test_a_lost_mr_image_declines_the_study_rather_than_grade_what_is_left(
+    ledger: Ledger, spool: Spool, study: GradedStudy
+) -> None:
+    bench = Bench(ledger, spool, lambda _: study.report)
+    study_id = bench.receive(study.source)
+    spool.absolute(ledger.instances(study_id)[3].path).write_bytes(b"")
+    assert bench.work(study_id) is StudyState.DECLINED
+    assert ledger.study(study_id).reason == "1 of the study's MR images cannot be read"
+    assert bench.seen == 0
+
+
+def test_a_retry_by_the_operator_makes_objects_of_its_own(ledger: Ledger, spool: Spool, study: GradedStudy) -> None:
+    """What was said in the first round may be in the archive already: other words need another UID."""
+    bench = Bench(ledger, spool, declined)
+    study_id = bench.receive(study.source)
+    bench.work(study_id)
+    ledger.retry_study(STUDY_UID, now=bench.clock)
+    bench.work(study_id)
+    told = ledger.due_deliveries(bench.clock, limit=100)
+    assert len({item.sop_instance_uid for item in told}) == 2
+
+
+def test_a_full_disk_is_waited_for_and_costs_no_attempt(
+    ledger: Ledger, spool: Spool, study: GradedStudy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rename, full = Path.rename, iter([True, True])
+
+    def refuse_twice(path: Path, target: Path) -> Path:
+        if next(full, False):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return rename(path, target)
+
+    bench = Bench(ledger, spool, lambda _: study.report)
+    study_id = bench.receive(study.source)
+    monkeypatch.setattr(Path, "rename", refuse_twice)
+    monkeypatch.setattr(worker_module, "ROOM_EVERY_S", 0.01)
+    assert bench.work(study_id) is StudyState.GRADED
+    assert ledger.study(study_id).attempts == 1
+    assert next(full, None) is None
+
+
+def test_nothing_is_delivered_before_it_is_sent(ledger: Ledger, spool: Spool, study: GradedStudy) -> None:
+    bench = Bench(ledger, spool, lambda _: study.report)
+    bench.work(bench.receive(study.source))
+    counts = ledger.delivery_counts()["pacs"]
+    assert counts[DeliveryState.DUE] == sum(counts.values()) > 0
