@@ -37,11 +37,11 @@ class DiscLevel(StrEnum):
     L5_S1 = "L5/S1"
 
     @property
-    def upper(self) -> Vertebra:
+    def upper(self) -> Vertebra:  # type: ignore[override]
         return Vertebra(self.value.split("/")[0])
 
     @property
-    def lower(self) -> Vertebra:
+    def lower(self) -> Vertebra:  # type: ignore[override]
         return Vertebra(self.value.split("/")[1])
 
 
@@ -89,3 +89,42 @@ class Spine:
     discs: tuple[Disc, ...]
     doubts: tuple[str, ...]
     """Sentences for the reader, e.g. "L5/S1 may lie outside the image: levels may be off by one"."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FoundBody:
+    """A vertebral body that was seen but not yet named."""
+
+    corners_lps_mm: FloatArray
+    """(4, 3), in the order superior anterior, superior posterior, inferior posterior, inferior anterior."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FoundDisc:
+    """A disc that was seen but not yet named. Geometry as in ``Disc``."""
+
+    slice_index: int
+    outline_lps_mm: FloatArray
+    center_lps_mm: FloatArray
+    anterior_lps_mm: FloatArray
+    posterior_lps_mm: FloatArray
+    canal_lps_mm: FloatArray | None
+    complete: bool
+    """False where the edge of the image cuts through the disc: it counts for naming, and is not graded."""
+    confidence: float
+    """0-1: mean probability of the pixels taken as disc."""
+    sacrum_beneath: float
+    """0-1: mean probability of S1 where a body would lie beneath this disc."""
+    vertebra_beneath: float
+    """0-1: mean probability of a vertebra above S1 at the same place."""
+    beneath_in_view: float
+    """0-1: how much of that place the image shows."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Found:
+    """What detection saw of a spine, head to foot, before levels are named."""
+
+    discs: tuple[FoundDisc, ...]
+    bodies: tuple[FoundBody | None, ...]
+    """One more than discs: ``bodies[i]`` lies above ``discs[i]``; None where it was not seen whole."""

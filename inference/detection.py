@@ -1,0 +1,204 @@
+"""Finds the discs and vertebral bodies of a sagittal volume. Names no levels.
+
+The localiser marks each slice by itself; the marks are then blended along the thecal sac into one plane that follows
+the spine (a scoliotic spine leaves any one slice), the chain of discs is found there, and each disc is traced on its
+own mid-slice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+import torch
+from scipy import ndimage
+from torch import nn
+from torch.nn import functional
+
+from inference.anatomy import Found, FoundBody, FoundDisc
+from inference.chain import Beneath, Candidate, beneath, discs_of
+from inference.marks import Marks, Plane, Tissue
+from inference.networks.localiser import PIXEL_MM, standardised
+from inference.outlines import TracedDisc, endplate, trace_body, trace_canal, trace_disc
+from inference.volume import FloatArray, SagittalVolume, VoxelArray, upright
+
+SLICE_STEP_MM = 2.0
+"""Slices closer than this are not all looked at; clinical series are 3-5 mm apart, so all of theirs are."""
+CHUNK = 4
+"""Slices marked at once: small enough for the CPU's cache, measured faster than all at once."""
+BLEND_MM = 5.0
+"""Slices so near to the middle of the sac vote together; the sac is 15-20 mm wide."""
+FOLLOW_MM = 20.0
+"""Along the spine the middle of the sac is smoothed with this Gaussian: a scoliosis bends slower."""
+EDGE_MM = 1.5
+"""A disc whose outline comes so near to the edge of the image is cut off by it."""
+LEAST_SAC_MM2 = 150.0
+"""Less sac than this on all slices together cannot guide the choice of mid-slices; discs and bodies do it then."""
+
+
+def find(volume: SagittalVolume, localiser: nn.Module) -> Found:
+    """Discs and bodies of the volume, head to foot; empty where there is no chain of discs.
+
+    Arguments:
+        volume: any in-plane orientation; one slice is enough.
+        localiser: ``networks.localiser.Localiser`` in eval mode; its device does the work.
+    """
+    seen = upright(volume)
+    marks = mark(seen, localiser)
+    middle = middle_places(marks, seen.spacing_mm[0])
+    stride = marks.slice_indices[1] - marks.slice_indices[0] if len(marks.slice_indices) > 1 else 1
+    plane = marks.blended(middle, reach=BLEND_MM / (stride * seen.spacing_mm[0]))
+    found: list[_SeenDisc] = []
+    for candidate in discs_of(plane):
+        row = int(np.clip(candidate.center_mm[0] / plane.pixel_mm[0], 0, len(middle) - 1))
+        place = int(np.clip(round(middle[row]), 0, len(marks.slice_indices) - 1))
+        traced = trace_disc(marks.plane(place), candidate) or trace_disc(plane, candidate)
+        if traced is not None:
+            found.append(_SeenDisc(candidate=candidate, place=place, traced=traced, below=beneath(plane, candidate)))
+    discs = tuple(_disc(seen, marks, each) for each in found)
+    return Found(discs=discs, bodies=_bodies(seen, marks, found))
+
+
+def mark(upright_volume: SagittalVolume, localiser: nn.Module) -> Marks:
+    """The localiser's probabilities on every slice, or every few where slices are thinner than ``SLICE_STEP_MM``.
+
+    Slices are resampled to about ``PIXEL_MM``, anti-aliased. bf16 autocast on CUDA, and on CPUs (measured there: half
+    the time, outlines equal to within 0.1 mm).
+    """
+    spacing = upright_volume.spacing_mm
+    stride = max(1, int(SLICE_STEP_MM / spacing[0] + 1e-6))
+    count = len(upright_volume.voxels)
+    indices = tuple(range((count - 1) % stride // 2, count, stride))
+    rows, columns = upright_volume.voxels.shape[1:]
+    size = (max(1, round(rows * spacing[1] / PIXEL_MM)), max(1, round(columns * spacing[2] / PIXEL_MM)))
+    device = next(localiser.parameters()).device
+    edge = int(localiser.stride)  # type: ignore[arg-type]
+    padding = (0, -size[1] % edge, 0, -size[0] % edge)
+    parts: list[VoxelArray] = []
+    with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16):
+        for start in range(0, len(indices), CHUNK):
+            chosen = torch.from_numpy(upright_volume.voxels[list(indices[start : start + CHUNK])]).to(device)
+            small = functional.interpolate(chosen[:, None], size, mode="bilinear", antialias=True, align_corners=False)[
+                :, 0
+            ]
+            slices = functional.pad(standardised(small), padding).contiguous(memory_format=torch.channels_last)
+            logits = localiser(slices)[:, :, : size[0], : size[1]]
+            parts.append(torch.sigmoid(logits.float()).cpu().numpy())
+    return Marks(
+        probabilities=np.concatenate(parts),
+        slice_indices=indices,
+        pixel_mm=np.array([rows * spacing[1] / size[0], columns * spacing[2] / size[1]]),
+        voxels_per_pixel=np.array([rows / size[0], columns / size[1]]),
+    )
+
+
+def middle_places(marks: Marks, slice_spacing_mm: float) -> FloatArray:
+    """(rows,) place among the marked slices where the middle of the spine is, for each row; not rounded.
+
+    The mean place of the sac's marks in each row, smoothed along the body; of the discs' and bodies' marks where
+    no sac is seen. With nothing marked at all: the middle of the stack.
+    """
+    count = len(marks.slice_indices)
+    rows = marks.probabilities.shape[2]
+    if count == 1:
+        return np.zeros(rows)
+    sure = np.where(marks.probabilities > 0.5, marks.probabilities, 0.0)
+    mass = sure[:, Tissue.CANAL].sum(axis=2).astype(np.float64)  # (slices, rows)
+    if mass.sum() * float(np.prod(marks.pixel_mm)) < LEAST_SAC_MM2:
+        mass = sure[:, Tissue.DISC].sum(axis=2).astype(np.float64)
+    if mass.sum() == 0:
+        return np.full(rows, (count - 1) / 2)
+    mass = _largest_part(mass)
+    sigma = FOLLOW_MM / marks.pixel_mm[0]
+    weight = ndimage.gaussian_filter1d(mass.sum(axis=0), sigma, mode="constant")
+    moment = ndimage.gaussian_filter1d((mass * np.arange(count)[:, None]).sum(axis=0), sigma, mode="constant")
+    known = weight > 1e-3 * weight.max()
+    at = np.arange(rows)
+    middle: FloatArray = np.interp(at, at[known], moment[known] / weight[known])
+    return middle
+
+
+def _largest_part(mass: FloatArray) -> FloatArray:
+    components, count = ndimage.label(mass > 0, structure=np.ones((3, 3)))
+    sizes = ndimage.sum_labels(mass, components, range(1, count + 1))
+    kept: FloatArray = np.where(components == int(np.argmax(sizes)) + 1, mass, 0.0)
+    return kept
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _SeenDisc:
+    """A disc of the chain with its outline on its own mid-slice."""
+
+    candidate: Candidate
+    place: int
+    """Place of the mid-slice among the marked slices."""
+    traced: TracedDisc
+    below: Beneath
+
+
+def _disc(seen: SagittalVolume, marks: Marks, disc: _SeenDisc) -> FoundDisc:
+    traced, below, index = disc.traced, disc.below, marks.slice_indices[disc.place]
+    plane = marks.plane(disc.place)
+    canal = trace_canal(plane, traced)
+    outline = marks.to_patient(seen, index, traced.outline_mm)
+    ends = marks.to_patient(seen, index, np.stack((traced.anterior_mm, traced.posterior_mm)))
+    return FoundDisc(
+        slice_index=index,
+        outline_lps_mm=outline,
+        center_lps_mm=marks.to_patient(seen, index, disc.candidate.center_mm[None])[0],
+        anterior_lps_mm=ends[0],
+        posterior_lps_mm=ends[1],
+        canal_lps_mm=None if canal is None else marks.to_patient(seen, index, canal),
+        complete=bool(np.all(plane.inside(traced.outline_mm + EDGE_MM) & plane.inside(traced.outline_mm - EDGE_MM))),
+        confidence=disc.candidate.confidence,
+        sacrum_beneath=below.sacrum,
+        vertebra_beneath=below.vertebra,
+        beneath_in_view=below.in_view,
+    )
+
+
+def _bodies(seen: SagittalVolume, marks: Marks, found: Sequence[_SeenDisc]) -> tuple[FoundBody | None, ...]:
+    """Bodies between neighbouring discs, and the ones above the first and beneath the last where seen whole."""
+    if not found:
+        return ()
+    bodies = [_end_body(seen, marks, found[0], beneath_it=False)]
+    for upper, lower in pairwise(found):
+        place = round((upper.place + lower.place) / 2)
+        corners = trace_body(marks.plane(place), upper.traced, lower.traced)
+        bodies.append(FoundBody(corners_lps_mm=marks.to_patient(seen, marks.slice_indices[place], corners)))
+    bodies.append(_end_body(seen, marks, found[-1], beneath_it=True))
+    return tuple(bodies)
+
+
+def _end_body(seen: SagittalVolume, marks: Marks, end: _SeenDisc, *, beneath_it: bool) -> FoundBody | None:
+    """The body above the first disc or beneath the last: its far corners lie where its marks end.
+
+    None where the image ends first, or where nothing is marked there. S1 tapers and has a remnant beneath: its far
+    corners are estimates, one marked depth along the disc's normal with the ends drawn in by a tenth.
+    """
+    plane, traced = marks.plane(end.place), end.traced
+    sacral = beneath_it and end.below.sacrum > end.below.vertebra
+    near = endplate(plane, traced, beneath=beneath_it, tissue=Tissue.SACRUM if sacral else Tissue.VERTEBRA)
+    away = np.array([traced.along[1], -traced.along[0]]) * (1 if beneath_it else -1)
+    depth = _depth(plane, near.mean(axis=0), away, Tissue.SACRUM if sacral else Tissue.VERTEBRA)
+    if depth is None:
+        return None
+    far = near + depth * away
+    if sacral:
+        far = far + 0.1 * (far[::-1] - far)
+    corners = (near[0], near[1], far[1], far[0]) if beneath_it else (far[0], far[1], near[1], near[0])
+    return FoundBody(corners_lps_mm=marks.to_patient(seen, marks.slice_indices[end.place], np.stack(corners)))
+
+
+def _depth(plane: Plane, start: FloatArray, away: FloatArray, tissue: Tissue) -> float | None:
+    """How far the tissue reaches from its endplate, 15-50 mm; None where it does not, or runs out of the image."""
+    steps = np.arange(2.0, 50.0, 0.5)
+    points = start + steps[:, None] * away
+    ended = np.flatnonzero(plane.sample(tissue, points) < 0.5)
+    if not len(ended):
+        return None
+    depth = float(steps[ended[0]])
+    margin = plane.inside(start + (depth + 2.0) * away)
+    return depth if depth > 15.0 and bool(margin) else None

@@ -1,0 +1,213 @@
+"""Trains the localiser: first on the stacks' masks, then on its own marks of the mid-sagittal images as well.
+
+    python -m inference.training.localisation --data ../shared/data/spider --out runs/localisation
+
+Seeded, checkpointed after every ``CHECKPOINT_STEPS`` steps and resumed from there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from tqdm import tqdm
+
+from inference.networks.localiser import Localiser
+from inference.training import labelled_slices, spider
+from inference.training.augmentation import Chance, LabelledSlice, view_of
+
+BATCH = 8
+PEAK_RATE = 3e-3
+CHECKPOINT_STEPS = 100
+SLAB_SLICES = 5
+"""Up to so many 1 mm slices of a stack are averaged into one thick slice, as clinical series are 3-5 mm thick."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Stage:
+    """One pass of the schedule."""
+
+    name: str
+    steps: int
+    stack_share: float
+    """Share of the views that come from the stacks; the rest comes from mid-sagittal images."""
+
+
+STAGES = (
+    Stage(name="stacks", steps=600, stack_share=1.0),
+    Stage(name="marks", steps=500, stack_share=0.4),
+    Stage(name="marks_again", steps=700, stack_share=0.35),
+)
+
+
+def train(
+    stage: Stage,
+    localiser: Localiser,
+    draw: Callable[[Chance], LabelledSlice],
+    checkpoint: Path,
+    seed: int,
+) -> Localiser:
+    """Run (or go on with) one stage and return the exponential moving average of the weights.
+
+    The learning rate rises over the first tenth and falls as a cosine. Step n of a stage draws the same views
+    whether or not the training was interrupted before.
+    """
+    optimiser = torch.optim.AdamW(localiser.parameters(), lr=PEAK_RATE, weight_decay=1e-2)
+    average = AveragedModel(localiser, multi_avg_fn=get_ema_multi_avg_fn(0.99), use_buffers=True)  # type: ignore[no-untyped-call]
+    first = _restored(checkpoint, localiser, average, optimiser)
+    localiser.train()
+    bar = tqdm(range(first, stage.steps), initial=first, total=stage.steps, desc=stage.name, mininterval=5)
+    for step in bar:
+        for group in optimiser.param_groups:
+            group["lr"] = PEAK_RATE * _schedule(step / stage.steps)
+        views = [view_of(draw(chance), chance) for chance in (Chance((seed, step, k)) for k in range(BATCH))]
+        pixels = torch.stack([view.pixels for view in views])[:, None].contiguous(memory_format=torch.channels_last)
+        with torch.autocast("cpu", torch.bfloat16):
+            logits = localiser(pixels)
+        lost = loss(
+            logits.float(),
+            torch.stack([view.targets for view in views]),
+            torch.stack([view.weights for view in views]),
+        )
+        optimiser.zero_grad()
+        lost.backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(localiser.parameters(), 5.0)
+        optimiser.step()
+        average.update_parameters(localiser)
+        bar.set_postfix(loss=f"{lost.item():.3f}", refresh=False)
+        if (step + 1) % CHECKPOINT_STEPS == 0 or step + 1 == stage.steps:
+            _keep(checkpoint, step + 1, localiser, average, optimiser)
+    return cast(Localiser, average.module.eval())
+
+
+def loss(logits: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
+    """Binary cross-entropy plus soft Dice, each the mean over the four channels; all (n, 4, rows, columns)."""
+    entropy = functional.binary_cross_entropy_with_logits(logits, targets, reduction="none") * weights
+    entropy = entropy.sum((0, 2, 3)) / weights.sum((0, 2, 3)).clamp_min(1)
+    marks = torch.sigmoid(logits) * weights
+    overlap = (marks * targets).sum((0, 2, 3))
+    dice = (2 * overlap + 50) / (marks.sum((0, 2, 3)) + (targets * weights).sum((0, 2, 3)) + 50)
+    return (entropy + 0.5 * (1 - dice)).mean()
+
+
+def slab_from(stack: LabelledSlice, chance: Chance) -> LabelledSlice:
+    """One to ``SLAB_SLICES`` neighbouring slices of a stack, the middle ones more often."""
+    count = len(stack.pixels)
+    middle = int(np.clip(round(count / 2 + chance.numbers.normal() * count / 4), 0, count - 1))
+    first = max(0, middle - int(chance.numbers.integers(SLAB_SLICES)))
+    chosen = slice(first, max(middle + 1, first + 1))
+    return LabelledSlice(pixels=stack.pixels[chosen], labels=stack.labels[chosen], sacrum_known=stack.sacrum_known)
+
+
+def drawer(
+    stacks: Sequence[LabelledSlice], images: Sequence[LabelledSlice], stack_share: float
+) -> Callable[[Chance], LabelledSlice]:
+    """Chooses what the next view is taken from."""
+
+    def draw(chance: Chance) -> LabelledSlice:
+        if not images or chance.happens(stack_share):
+            return slab_from(stacks[int(chance.numbers.integers(len(stacks)))], chance)
+        return images[int(chance.numbers.integers(len(images)))]
+
+    return draw
+
+
+def _schedule(done: float) -> float:
+    return done / 0.1 if done < 0.1 else 0.5 * (1 + math.cos(math.pi * (done - 0.1) / 0.9))
+
+
+def _keep(
+    checkpoint: Path, step: int, localiser: nn.Module, average: nn.Module, optimiser: torch.optim.Optimizer
+) -> None:
+    state = {
+        "step": step,
+        "localiser": localiser.state_dict(),
+        "average": average.state_dict(),
+        "optimiser": optimiser.state_dict(),
+    }
+    partial = checkpoint.with_suffix(".partial")
+    torch.save(state, partial)
+    partial.replace(checkpoint)
+
+
+def _restored(checkpoint: Path, localiser: nn.Module, average: nn.Module, optimiser: torch.optim.Optimizer) -> int:
+    if not checkpoint.exists():
+        return 0
+    state = torch.load(checkpoint, weights_only=True)
+    localiser.load_state_dict(state["localiser"])
+    average.load_state_dict(state["average"])
+    optimiser.load_state_dict(state["optimiser"])
+    return int(state["step"])
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Train all stages and write ``localiser.safetensors`` into the output folder."""
+    options = _options(arguments)
+    torch.set_num_threads(options.threads)
+    options.out.mkdir(parents=True, exist_ok=True)
+    held_out = held_out_patients(options.data)
+    patients = [each for each in spider.stack_patients(options.data) if each not in held_out]
+    stacks = [labelled_slices.stack_slices(options.data, each) for each in tqdm(patients, desc="read stacks")]
+    torch.manual_seed(options.seed)
+    localiser = Localiser().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    for number, stage in enumerate(STAGES):
+        images = marked_images(options.data, localiser, held_out) if stage.stack_share < 1 else ()
+        draw = drawer(stacks, images, stage.stack_share)
+        localiser = train(stage, localiser, draw, options.out / f"{stage.name}.pt", seed=options.seed + 1 + number)
+    write(localiser, options.out / "localiser.safetensors", version=options.version)
+
+
+def held_out_patients(root: Path) -> frozenset[int]:
+    """The seventh of the patients that the localiser is not trained on, so that figures can be reported on them."""
+    return spider.folds(spider.patients(root), 7, seed=20, apart=spider.stack_patients(root))[0]
+
+
+def marked_images(root: Path, localiser: nn.Module, held_out: frozenset[int]) -> tuple[LabelledSlice, ...]:
+    """The mid-sagittal images on which the localiser agrees with what SPIDER says of them, with its marks as labels."""
+    boxes = spider.disc_boxes(root)
+    images = [each for each in spider.midsagittal_images(root) if each.patient not in held_out]
+    localiser.eval()
+    slices = (
+        labelled_slices.image_slice(root, image, boxes.get(image.name), localiser)
+        for image in tqdm(images, desc="mark images")
+    )
+    marked = tuple(each for each in slices if each is not None)
+    tqdm.write(f"{len(marked)} of {len(images)} images agree with their counts of discs")
+    return marked
+
+
+def write(localiser: Localiser, path: Path, version: str) -> None:
+    """Convolutions in fp16, the rest in fp32; the file's header says how to build the network again."""
+    state = {
+        name: (tensor.half() if tensor.is_floating_point() and tensor.ndim == 4 else tensor).contiguous()
+        for name, tensor in localiser.state_dict().items()
+    }
+    config = json.dumps({"widths": list(localiser.widths)})
+    save_file(state, path, metadata={"name": "localiser", "version": version, "config": config})
+
+
+def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description="Train the localiser on SPIDER.")
+    parser.add_argument(
+        "--data", type=Path, required=True, help="folder of the SPIDER data, e.g. ../shared/data/spider"
+    )
+    parser.add_argument("--out", type=Path, required=True, help="folder for checkpoints and weights")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--version", default="1", help="written into the weights file")
+    return parser.parse_args(arguments)
+
+
+if __name__ == "__main__":
+    main()
