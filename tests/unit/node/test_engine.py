@@ -1,0 +1,202 @@
+"""The queue: each job once, one at a time, and none is lost with its process."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from node.engine import Engine, Outcome, queue_database_url
+
+pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
+
+
+class Recording:
+    """Steps that write down what they are asked for."""
+
+    def __init__(self, attempt: Callable[[int], Outcome | None] = lambda study_id: {"n": study_id}) -> None:
+        self.attempted: list[int] = []
+        self.finished: list[tuple[int, Outcome]] = []
+        self._attempt = attempt
+
+    def attempt(self, study_id: int) -> Outcome | None:
+        self.attempted.append(study_id)
+        return self._attempt(study_id)
+
+    def finish(self, study_id: int, outcome: Outcome) -> None:
+        self.finished.append((study_id, outcome))
+
+
+class Switch:
+    """Steps of the one engine that the quick tests share: starting and stopping one takes two seconds."""
+
+    def __init__(self) -> None:
+        self.to = Recording()
+
+    def attempt(self, study_id: int) -> Outcome | None:
+        return self.to.attempt(study_id)
+
+    def finish(self, study_id: int, outcome: Outcome) -> None:
+        self.to.finish(study_id, outcome)
+
+
+@contextmanager
+def launched(folder: Path, steps: Recording | Switch) -> Iterator[tuple[Engine, int]]:
+    """A running engine and how many jobs it took up at its start. One at a time in a process."""
+    engine = Engine(
+        steps,
+        database_url=queue_database_url(f"sqlite:///{folder}/node.db", folder),
+        executor="node",
+        incarnation=f"{time.monotonic_ns()}",
+    )
+    try:
+        yield engine, engine.launch()
+    finally:
+        engine.stop(0)
+
+
+Running = Callable[[Recording], Engine]
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Engine, Switch, Path]]:
+    folder, switch = tmp_path_factory.mktemp("queue"), Switch()
+    with launched(folder, switch) as (engine, _):
+        yield engine, switch, folder
+
+
+@pytest.fixture
+def running(shared: tuple[Engine, Switch, Path]) -> Running:
+    """``running(steps)`` gives an engine that works with these steps, and has no job left of an earlier test."""
+    engine, switch, _ = shared
+
+    def prepare(steps: Recording) -> Engine:
+        until(lambda: engine.unfinished() == 0)
+        engine.prune(datetime.now(UTC) + timedelta(seconds=1))
+        switch.to = steps
+        return engine
+
+    return prepare
+
+
+def until(condition: Callable[[], bool], within_s: float = 20) -> None:
+    deadline = time.monotonic() + within_s
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_a_study_that_is_queued_at_every_tick_is_worked_on_once(running: Running) -> None:
+    steps = Recording()
+    engine = running(steps)
+    for _ in range(5):
+        engine.enqueue(7, 0)
+    until(lambda: engine.unfinished() == 0)
+    engine.enqueue(8, 0)
+    until(lambda: len(steps.finished) == 2)
+    assert steps.attempted == [7, 8]
+    assert steps.finished == [(7, {"n": 7}), (8, {"n": 8})]
+
+
+def test_a_study_that_needs_nothing_more_is_not_finished(running: Running) -> None:
+    steps = Recording(lambda study_id: None)
+    engine = running(steps)
+    engine.enqueue(1, 0)
+    until(lambda: steps.attempted == [1] and engine.unfinished() == 0)
+    assert steps.finished == []
+
+
+def test_another_round_is_another_job(running: Running) -> None:
+    steps = Recording()
+    engine = running(steps)
+    engine.enqueue(1, 0)
+    engine.enqueue(1, 1)
+    until(lambda: len(steps.finished) == 2)
+    assert steps.attempted == [1, 1]
+
+
+def test_studies_are_worked_on_one_at_a_time_in_their_order(running: Running) -> None:
+    at_once, lock = [0, 0], threading.Lock()
+
+    def slow(study_id: int) -> Outcome:
+        with lock:
+            at_once[0] += 1
+            at_once[1] = max(at_once)
+        time.sleep(0.05)
+        with lock:
+            at_once[0] -= 1
+        return {}
+
+    steps = Recording(slow)
+    engine = running(steps)
+    for study_id in (3, 1, 2):
+        engine.enqueue(study_id, 0)
+    until(lambda: len(steps.finished) == 3)
+    assert steps.attempted == [3, 1, 2]
+    assert at_once[1] == 1
+
+
+def test_a_job_that_broke_while_the_ledger_waits_for_it_starts_anew(running: Running) -> None:
+    def break_once(study_id: int) -> Outcome:
+        if len(steps.attempted) == 1:
+            raise OSError("the database went away")
+        return {}
+
+    steps = Recording(break_once)
+    engine = running(steps)
+    engine.enqueue(1, 0)
+    until(lambda: steps.attempted == [1] and engine.unfinished() == 0)
+    engine.enqueue(1, 0)
+    until(lambda: len(steps.finished) == 1)
+    assert steps.attempted == [1, 1]
+
+
+def test_ended_jobs_are_forgotten_and_waiting_ones_are_not(running: Running) -> None:
+    over = threading.Event()
+
+    def hang_second(study_id: int) -> Outcome | None:
+        if study_id == 2:
+            over.wait(20)
+        return None
+
+    steps = Recording(hang_second)
+    engine = running(steps)
+    engine.enqueue(1, 0)
+    engine.enqueue(2, 0)
+    until(lambda: steps.attempted == [1, 2])
+    now = datetime.now(UTC)
+    assert engine.prune(now - timedelta(days=1)) == 0
+    assert engine.prune(now + timedelta(seconds=1)) == 1
+    assert engine.unfinished() == 1
+    over.set()
+    until(lambda: engine.unfinished() == 0)
+
+
+def test_the_queue_keeps_no_pickles(running: Running, shared: tuple[Engine, Switch, Path]) -> None:
+    """Whoever can write into the queue must not be able to run code in the worker."""
+    engine = running(Recording())
+    engine.enqueue(1, 0)
+    until(lambda: engine.unfinished() == 0)
+    with sqlite3.connect(shared[2] / "node-jobs.db") as connection:
+        rows = connection.execute("SELECT output FROM operation_outputs").fetchall()
+    connection.close()
+    assert ('{"n":1}',) in rows
+
+
+def test_the_queue_of_a_sqlite_ledger_is_a_file_of_its_own_with_a_write_ahead_log(tmp_path: Path) -> None:
+    url = queue_database_url(f"sqlite:///{tmp_path}/node.db", tmp_path)
+    assert url == f"sqlite:///{tmp_path}/node-jobs.db"
+    with sqlite3.connect(tmp_path / "node-jobs.db") as connection:
+        assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    connection.close()
+
+
+def test_the_queue_of_a_postgresql_ledger_is_in_its_database(tmp_path: Path) -> None:
+    url = "postgresql+psycopg://node@db/spinenode"
+    assert queue_database_url(url, tmp_path) == url
