@@ -29,6 +29,8 @@ _BIG_ENDIAN = frozenset({"1.2.840.10008.1.2.2"})
 _DEFLATED = frozenset({"1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.4.95", "1.2.840.10008.1.2.4.205"})
 _INFLATED_BYTES = (2**18, 2**21, 2**24)
 """How much of a deflated data set is inflated to find its header, step by step: no small file may grow without end."""
+_MOST_ELEMENTS = 200_000
+"""Steps before the header is given up: seconds of work, and far more than any real object has there."""
 _UID = re.compile(r"[0-9][0-9.]{0,63}")
 _CODE_STRING = re.compile(r"[A-Z0-9_ ]{1,16}")
 
@@ -62,7 +64,7 @@ def read_header(dataset: bytes | memoryview, transfer_syntax_uid: str) -> Datase
     level = _Level(
         implicit=transfer_syntax_uid == _IMPLICIT_VR, byte_order=">" if transfer_syntax_uid in _BIG_ENDIAN else "<"
     )
-    return _read(memoryview(dataset), level)
+    return _read(_Walk(memoryview(dataset)), level)
 
 
 def uid_or_empty(value: str) -> str:
@@ -95,28 +97,61 @@ def _read_deflated(dataset: bytes | memoryview) -> DatasetHeader:
         except zlib.error as error:
             raise Unreadable("the deflated data set cannot be inflated") from error
         try:
-            return _read(memoryview(beginning), _Level(implicit=False, byte_order="<"))
+            return _read(_Walk(memoryview(beginning)), _Level(implicit=False, byte_order="<"))
         except Unreadable:
             if inflater.eof or limit == _INFLATED_BYTES[-1]:
                 raise
     raise AssertionError("the last step returns or raises")
 
 
-def _read(dataset: memoryview, level: _Level) -> DatasetHeader:
+class _Walk:
+    """Steps from element to element of a data set, a bounded number of times."""
+
+    def __init__(self, dataset: memoryview) -> None:
+        self.dataset = dataset
+        self._steps = 0
+
+    def element(self, position: int, level: _Level) -> _Element:
+        """The tag, VR and length at a position (PS3.5 section 7.1)."""
+        self._steps += 1
+        if self._steps > _MOST_ELEMENTS:
+            raise Unreadable("too many elements before the Series Instance UID")
+        try:
+            return self._element(position, level)
+        except struct.error as error:
+            raise Unreadable("the data set ends inside an element") from error
+
+    def _element(self, position: int, level: _Level) -> _Element:
+        group, number = struct.unpack_from(f"{level.byte_order}HH", self.dataset, position)
+        tag = group << 16 | number
+        if level.implicit or group == 0xFFFE:
+            (length,) = struct.unpack_from(f"{level.byte_order}L", self.dataset, position + 4)
+            return _Element(tag, b"", length, position + 8)
+        vr = bytes(self.dataset[position + 4 : position + 6])
+        if vr in _SHORT_VRS:
+            (length,) = struct.unpack_from(f"{level.byte_order}H", self.dataset, position + 6)
+            return _Element(tag, vr, length, position + 8)
+        if not (vr.isalpha() and vr.isupper()):
+            raise Unreadable("an element has no value representation")
+        (length,) = struct.unpack_from(f"{level.byte_order}L", self.dataset, position + 8)
+        return _Element(tag, vr, length, position + 12)
+
+
+def _read(walk: _Walk, level: _Level) -> DatasetHeader:
     values: dict[int, str] = {}
     position = 0
-    while position < len(dataset):
-        element = _element(dataset, position, level)
+    while position < len(walk.dataset):
+        element = walk.element(position, level)
         if element.tag > _SERIES_INSTANCE_UID:
             break
         if element.length == _UNDEFINED_LENGTH:
-            position = _after_sequence(dataset, element.value_at, _inside(element, level))
+            position = _after_sequence(walk, element.value_at, _inside(element, level))
             continue
         position = element.value_at + element.length
-        if position > len(dataset):
+        if position > len(walk.dataset):
             raise Unreadable("the data set ends inside an element")
         if element.tag in _WANTED:
-            values[element.tag] = _text(dataset[element.value_at : position])
+            values[element.tag] = _text(walk.dataset[element.value_at : position])
     modality = values.get(_MODALITY, "")
     return DatasetHeader(
         sop_class_uid=uid_or_empty(values.get(_SOP_CLASS_UID, "")),
@@ -132,26 +167,6 @@ def _text(value: memoryview) -> str:
     return bytes(value[:130]).decode("latin-1").rstrip("\0 ").lstrip(" ")
 
 
-def _element(dataset: memoryview, position: int, level: _Level) -> _Element:
-    """The tag, VR and length at a position (PS3.5 section 7.1)."""
-    try:
-        group, number = struct.unpack_from(f"{level.byte_order}HH", dataset, position)
-        tag = group << 16 | number
-        if level.implicit or group == 0xFFFE:
-            (length,) = struct.unpack_from(f"{level.byte_order}L", dataset, position + 4)
-            return _Element(tag, b"", length, position + 8)
-        vr = bytes(dataset[position + 4 : position + 6])
-        if vr in _SHORT_VRS:
-            (length,) = struct.unpack_from(f"{level.byte_order}H", dataset, position + 6)
-            return _Element(tag, vr, length, position + 8)
-        if not (vr.isalpha() and vr.isupper()):
-            raise Unreadable("an element has no value representation")
-        (length,) = struct.unpack_from(f"{level.byte_order}L", dataset, position + 8)
-        return _Element(tag, vr, length, position + 12)
-    except struct.error as error:
-        raise Unreadable("the data set ends inside an element") from error
-
-
 def _inside(element: _Element, level: _Level) -> _Level:
     """How the items of a value of undefined length are encoded; always implicit in UN (PS3.5 section 6.2.2)."""
     if element.vr == b"UN":
@@ -159,12 +174,12 @@ def _inside(element: _Element, level: _Level) -> _Level:
     return _Level(implicit=level.implicit, byte_order=level.byte_order, is_sequence=True)
 
 
-def _after_sequence(dataset: memoryview, position: int, sequence: _Level) -> int:
+def _after_sequence(walk: _Walk, position: int, sequence: _Level) -> int:
     """The position behind a value of undefined length whose first item is at ``position`` (PS3.5 section 7.5)."""
     levels = [sequence]
     while levels:
         level = levels[-1]
-        element = _element(dataset, position, level)
+        element = walk.element(position, level)
         if element.tag == (_SEQUENCE_END if level.is_sequence else _ITEM_END):
             levels.pop()
             position = element.value_at

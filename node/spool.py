@@ -51,8 +51,8 @@ class Spool:
         self._root = root.resolve()
         self._minimum_free_bytes = minimum_free_bytes
         for area in (_RECEIVED, _RESULTS):
-            for name in (_UNFINISHED, *_SHARDS):
-                (self._root / area / name).mkdir(mode=0o700, parents=True, exist_ok=True)
+            for name in ("", _UNFINISHED, *_SHARDS):
+                (self._root / area / name).mkdir(mode=0o700, exist_ok=True)
             _make_durable(self._root / area)
         _make_durable(self._root)
 
