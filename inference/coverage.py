@@ -14,6 +14,8 @@ COARSEST_PIXEL_MM = 1.6
 """A lumbar disc is 5-12 mm high: fewer than four or so rows cannot show its structure."""
 WIDEST_SLICE_STEP_MM = 8.0
 """Diagnostic protocols use 3-5 mm; wider apart are scouts."""
+OTHER_STATION_MM = 100.0
+"""Whole-spine studies image in stations; a station this much higher than another shows the upper spine."""
 STRAY_SHARE = 0.2
 """Up to this share of frames in another plane is a stray image in a sagittal series; more make it a localizer."""
 
@@ -85,13 +87,20 @@ def _step_mm(frames: tuple[Frame, ...]) -> float:
     return float(np.median(np.diff(offsets))) if len(offsets) > 1 else 0.0
 
 
-def height_mm(frames: tuple[Frame, ...]) -> float:
-    """LPS z of the middle of the first image."""
+def extent_mm(frames: tuple[Frame, ...]) -> tuple[float, float]:
+    """LPS z of the (lowest, highest) edge of the first image; (0, 0) without geometry."""
     first = frames[0]
     if first.position_lps_mm is None or first.spacing_mm is None:
-        return 0.0
+        return 0.0, 0.0
     if first.row_direction is None or first.column_direction is None:
-        return 0.0
-    half_down = first.column_direction[2] * first.spacing_mm[0] * (first.rows - 1) / 2
-    half_along = first.row_direction[2] * first.spacing_mm[1] * (first.columns - 1) / 2
-    return float(first.position_lps_mm[2] + half_down + half_along)
+        return 0.0, 0.0
+    start = float(first.position_lps_mm[2])
+    down = float(first.column_direction[2]) * first.spacing_mm[0] * (first.rows - 1)
+    along = float(first.row_direction[2]) * first.spacing_mm[1] * (first.columns - 1)
+    return start + min(down, 0.0) + min(along, 0.0), start + max(down, 0.0) + max(along, 0.0)
+
+
+def is_above(frames: tuple[Frame, ...], others: tuple[Frame, ...]) -> bool:
+    """Whether the first series is a higher station of the spine: both its edges lie well above those of the others."""
+    own, other = extent_mm(frames), extent_mm(others)
+    return own[0] - other[0] > OTHER_STATION_MM and own[1] - other[1] > OTHER_STATION_MM

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import re
+import struct
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,11 +16,16 @@ from typing import Any
 
 import numpy as np
 from pydicom.dataset import Dataset
+from pydicom.errors import BytesLengthException
 
 from inference.volume import FloatArray
 
-UNREADABLE = (ValueError, TypeError, OverflowError, ArithmeticError, AttributeError, KeyError, IndexError, EOFError)
-"""What pydicom raises for a value whose bytes do not hold what its VR promises; ``UnicodeError`` is a ValueError."""
+UNREADABLE = (
+    *(ValueError, TypeError, ArithmeticError, AttributeError, LookupError, NotImplementedError),
+    *(OSError, EOFError, struct.error, BytesLengthException),
+)
+"""What pydicom raises for a value whose bytes do not hold what its VR promises. ``OSError`` stands for a sequence
+that ends early in memory; ``UnicodeError`` is a ``ValueError``."""
 
 FUNCTIONAL_GROUPS = (
     "PlanePositionSequence",

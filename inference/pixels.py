@@ -12,7 +12,7 @@ from pydicom.uid import RLELossless
 from inference.frames import UNREADABLE, Frame, number, value, words
 from inference.volume import FloatArray, Unsuitable, VoxelArray
 
-UNDECODABLE = (*UNREADABLE, RuntimeError, NotImplementedError)
+UNDECODABLE = (*UNREADABLE, RuntimeError)
 """What pydicom and its decoder plugins raise for pixel data they cannot read."""
 
 

@@ -15,7 +15,7 @@ from pydicom.dataset import Dataset
 
 from inference.body_part import disagrees, foreign_body_part, names_lumbar, names_thoracic
 from inference.contrast import Contrast, Weighting, contrast_of
-from inference.coverage import field_mm, height_mm, sagittal_frames, wrong_coverage
+from inference.coverage import field_mm, is_above, sagittal_frames, wrong_coverage
 from inference.frames import Frame, number, read_frames, words
 from inference.image_type import component_of, derived, why_not_an_original
 from inference.report import RejectedSeries
@@ -32,8 +32,6 @@ FULL_FIELD_MM = 220.0
 """Along the body: holds L1 to S1 with a margin in tall adults."""
 FEW_SLICES = 7
 """Fewer slices than this (at 4 mm) do not reach across the canal."""
-OTHER_STATION_MM = 100.0
-"""Whole-spine studies image in stations; a station this much higher than another shows the upper spine."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -80,15 +78,14 @@ def choose(instances: Sequence[Dataset]) -> Choice:
     if not suitable:
         rejected = tuple(_rejected(candidate, candidate.fault or "") for candidate in candidates)
         return Choice(frames=(), why="", reason=_nothing_suitable(rejected), notes=(), rejected=rejected)
-    lowest_mm = min(height_mm(candidate.frames) for candidate in suitable)
-    best = min(suitable, key=lambda candidate: _rank(candidate, lowest_mm))
+    best = min(suitable, key=lambda candidate: _rank(candidate, suitable))
     return Choice(
         frames=best.frames,
         why=_describe(best),
         reason=None,
         notes=best.notes,
         rejected=tuple(
-            _rejected(candidate, candidate.fault or _why_second(candidate, best, lowest_mm))
+            _rejected(candidate, candidate.fault or _why_second(candidate, best, suitable))
             for candidate in candidates
             if candidate is not best
         ),
@@ -176,7 +173,7 @@ def _wrong_body_part(frame: Frame, notes: list[str]) -> str | None:
     return None
 
 
-def _rank(candidate: _Candidate, lowest_mm: float) -> tuple[object, ...]:
+def _rank(candidate: _Candidate, suitable: Sequence[_Candidate]) -> tuple[object, ...]:
     """Smallest is best. Coverage and resolution count in coarse steps, so that trifles do not decide."""
     first = candidate.frames[0]
     pixel_mm = max(first.spacing_mm or (0.0,))
@@ -185,7 +182,7 @@ def _rank(candidate: _Candidate, lowest_mm: float) -> tuple[object, ...]:
         candidate.contrast.by_name,
         derived(first),
         names_thoracic(first),
-        height_mm(candidate.frames) - lowest_mm > OTHER_STATION_MM,
+        any(is_above(candidate.frames, other.frames) for other in suitable),
         len(candidate.frames) < FEW_SLICES,
         field_mm(first) < FULL_FIELD_MM,
         round(pixel_mm / 0.25),
@@ -198,7 +195,7 @@ def _rank(candidate: _Candidate, lowest_mm: float) -> tuple[object, ...]:
     )
 
 
-def _why_second(candidate: _Candidate, best: _Candidate, lowest_mm: float) -> str:
+def _why_second(candidate: _Candidate, best: _Candidate, suitable: Sequence[_Candidate]) -> str:
     reasons = (
         f"{candidate.contrast}; a series without fat suppression was taken",
         "weighting known by name only; a series with echo and repetition time was taken",
@@ -213,7 +210,7 @@ def _why_second(candidate: _Candidate, best: _Candidate, lowest_mm: float) -> st
         f"coarser pixels ({_pixel(candidate)}) than the series taken ({_pixel(best)})",
         "like the series taken, but acquired before it",
     )
-    ranks = zip(_rank(candidate, lowest_mm), _rank(best, lowest_mm), reasons, strict=False)
+    ranks = zip(_rank(candidate, suitable), _rank(best, suitable), reasons, strict=False)
     return next((reason for theirs, ours, reason in ranks if theirs != ours), "like the series taken")
 
 
