@@ -145,7 +145,8 @@ class _Supervisor:
 
     def _bury(self, part: _Part, process: SpawnProcess) -> None:
         """Take note of a death. Before the node was ever ready it is the end: the operator must mend something."""
-        how = part.complaint or _way_of_death(process.exitcode)
+        exit_code = process.exitcode
+        how = part.complaint or _way_of_death(exit_code)
         process.close()
         part.process, part.ready = None, False
         if not self.announced:
@@ -153,7 +154,9 @@ class _Supervisor:
         if time.monotonic() - part.started >= STEADY_AFTER_S:
             part.delay_s = FIRST_RESTART_S
         part.start_again = time.monotonic() + part.delay_s
-        logger.error("%s %s; it is started again in %.1f s", part.name, how, part.delay_s)
+        # an end with status 0 is a SIGTERM to the whole process group, of which we shall hear ourselves in a moment
+        level = logging.INFO if exit_code == 0 else logging.ERROR
+        logger.log(level, "the %s %s; it is started again in %.1f s", part.name, how, part.delay_s)
         part.delay_s = min(LONGEST_RESTART_S, part.delay_s * 2)
 
 

@@ -10,7 +10,7 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from apscheduler.events import EVENT_JOB_ERROR, JobExecutionEvent
+from apscheduler.events import EVENT_JOB_ERROR, EVENT_JOB_EXECUTED, JobExecutionEvent
 from apscheduler.executors.pool import ThreadPoolExecutor
 from apscheduler.schedulers.background import BackgroundScheduler
 
@@ -27,7 +27,10 @@ class Tick:
 
 
 class Ticks:
-    """Runs ticks in the background until stopped. One that fails is logged and comes round again."""
+    """Runs ticks in the background until stopped. One that fails comes round again.
+
+    Its first failure is logged, and that it works again: an outage of a night is two lines, not two each second.
+    """
 
     def __init__(self, ticks: Sequence[Tick]) -> None:
         self._scheduler = BackgroundScheduler(
@@ -36,7 +39,8 @@ class Ticks:
             job_defaults={"coalesce": True, "max_instances": 1, "misfire_grace_time": None},
             timezone="UTC",
         )
-        self._scheduler.add_listener(_log_failure, EVENT_JOB_ERROR)
+        self._failing: set[str] = set()
+        self._scheduler.add_listener(self._note, EVENT_JOB_ERROR | EVENT_JOB_EXECUTED)
         for tick in ticks:
             self._scheduler.add_job(tick.run, "interval", seconds=tick.every_s, id=tick.name)
 
@@ -47,6 +51,11 @@ class Ticks:
         """No tick begins after this; one that runs is not waited for."""
         self._scheduler.shutdown(wait=False)
 
-
-def _log_failure(event: JobExecutionEvent) -> None:
-    logger.error("%s failed; it is tried again", event.job_id, exc_info=event.exception)
+    def _note(self, event: JobExecutionEvent) -> None:
+        name = event.job_id
+        if event.exception is None and name in self._failing:
+            self._failing.discard(name)
+            logger.info("%s works again", name)
+        elif event.exception is not None and name not in self._failing:
+            self._failing.add(name)
+            logger.error("%s failed and is tried again and again", name, exc_info=event.exception)
