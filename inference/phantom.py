@@ -17,9 +17,9 @@ from inference import phantom_anatomy, phantom_images
 from inference.anatomy import DiscLevel
 from inference.grades import Finding
 from inference.phantom_anatomy import CONDITIONS, DiscCondition, Skeleton
+from inference.phantom_canvas import FRONT_MM, TOP_MM
 from inference.phantom_dicom import Plane, Series, mr_image
 from inference.phantom_images import PIXEL_MM, STEP_MM
-from inference.phantom_painting import FRONT_MM, TOP_MM
 from inference.phantom_tissues import STIR, T1, T2, Contrast
 from inference.volume import FloatArray, VoxelArray
 

@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from inference.phantom_anatomy import Skeleton
-from inference.phantom_painting import FIELD_MM, FRONT_MM, TOP_MM, section
+from inference.phantom_canvas import FIELD_MM, FRONT_MM, TOP_MM
+from inference.phantom_painting import Scene, section
 from inference.phantom_tissues import Contrast, texture_table
 from inference.volume import FloatArray, VoxelArray
 
@@ -21,7 +22,7 @@ SECTIONS = 82
 FIRST_MM = -(SECTIONS - 1) / 2 * STEP_MM
 NOISE = 13.0
 """Standard deviation of the noise in each channel; marrow is about 300: a signal-to-noise ratio of 20 to 25."""
-BLUR_PIXELS = 0.55
+BLUR_PIXELS = 0.65
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -49,10 +50,11 @@ class Body:
 
 def paint(skeleton: Skeleton, seed: int) -> Body:
     """Paint all sections. Neighbouring ones share their random detail, as fat and nerves run through several."""
+    scene = Scene.of(skeleton, np.random.default_rng([seed, 3_000]))
     labels = np.empty((SECTIONS, 2 * PIXELS, 2 * PIXELS), np.uint8)
     for index in range(SECTIONS):
         x_mm = FIRST_MM + index * STEP_MM
-        labels[index] = section(skeleton, x_mm, 2 * PIXELS, np.random.default_rng([seed, (index + 1) // 2]))
+        labels[index] = section(scene, x_mm, 2 * PIXELS, np.random.default_rng([seed, (index + 1) // 2]))
     return Body(labels=labels, texture=_texture(np.random.default_rng([seed, 1_000])))
 
 
