@@ -33,14 +33,20 @@ WHOLE: tuple[Finding, ...] = (
 )
 """Findings of the whole disc; each of the others belongs to the bone above or below it."""
 
+ENDPLATES = Finding.UPPER_ENDPLATE_DEFECT, Finding.LOWER_ENDPLATE_DEFECT
+MARROW = Finding.UPPER_MARROW_CHANGE, Finding.LOWER_MARROW_CHANGE
+MARROW_ROWS = 5
+"""Rows of the earlier map (of 14, each 8 pixels apart) that belong to one side's bone: the last is centred 20 pixels
+from the disc's middle and sees about as far as the middle."""
+
 
 class DiscGrader(nn.Module):
     """Disc volumes -> one severity score per finding.
 
     Each present slice passes the 2-D trunk; slices are then averaged with fixed weights that fall off from the
-    mid-slice. The averaged map is pooled whole, and over its upper and its lower part: the bone above the disc is
-    judged by the same branch as the bone below it, seen in a mirror, and neither branch sees the other's part. That
-    is what lets one marrow label per disc (either side) teach which side it is.
+    mid-slice. The last map is pooled whole, and its upper and lower half for the end plates. Marrow is judged on an
+    earlier map, whose cells see 5 mm to each side only, over the rows above and below the disc: neither side sees the
+    other's bone. That is what lets one marrow label per disc (either side) teach which side it is.
 
     Scores are unbounded. A binary finding is positive above 0. Pfirrmann's four ``cuts`` turn its one score into five
     classes (proportional odds). ``temperature`` softens the scores into probabilities.
@@ -59,7 +65,7 @@ class DiscGrader(nn.Module):
         *,
         features: Sequence[str],
         slice_weights: Sequence[float],
-        widths: Sequence[int] = (24, 32, 64, 96, 128),
+        widths: Sequence[int] = (24, 48, 64, 96, 128),
         hidden: int = 128,
         dropout: float = 0.3,
     ) -> None:
@@ -75,12 +81,11 @@ class DiscGrader(nn.Module):
         self.register_buffer("feature_mean", torch.zeros(len(features)))
         self.register_buffer("feature_scale", torch.ones(len(features)))
         self.register_buffer("temperature", torch.ones(len(LEARNED)))
-        self.trunk = _trunk(widths)
-        pooled = 2 * widths[-1]
+        self.near, self.far = _trunk(widths)
+        pooled, side = 2 * widths[-1], len(own) + len(above)
         self.whole = _Branch(pooled, len(features), hidden, len(WHOLE), dropout)
-        self.endplate = _Branch(2 * pooled, len(own) + len(above), hidden, 1, dropout)
-        self.marrow = _Branch(pooled, len(own) + len(above), hidden, 1, dropout)
-        self.endplate_offset = nn.Parameter(torch.zeros(2))
+        self.endplates = nn.ModuleList(_Branch(2 * pooled, side, hidden, 1, dropout) for _ in range(2))
+        self.marrow = nn.ModuleList(_Branch(2 * widths[1], side, hidden, 1, dropout) for _ in range(2))
         self.first_cut = nn.Parameter(torch.tensor(-2.0))
         self.cut_steps = nn.Parameter(torch.full((3,), 1.0))
 
@@ -91,23 +96,19 @@ class DiscGrader(nn.Module):
 
     def forward(self, images: Tensor, slice_present: Tensor, features: Tensor) -> Tensor:
         """(n, 9, 112, 224) in 0-1, (n, 9) bool, (n, len(features)) with NaN for unknown -> (n, len(LEARNED)) scores."""
-        maps = self._slices_averaged(images, slice_present)
+        near, far = self._slices_averaged(images, slice_present)
         known = (features - self.feature_mean) / self.feature_scale
         known = torch.where(torch.isfinite(known), known, torch.zeros_like(known)).clamp(-4, 4)
-        own, above, below = known[:, self.own_index], known[:, self.above_index], known[:, self.below_index]
-        half = (maps.shape[2] + 1) // 2
-        whole, top, bottom = _pooled(maps), _pooled(maps[:, :, :half]), _pooled(maps[:, :, -half:])
+        whole = _pooled(far)
         whole_scores = self.whole(whole, known)
-        upper, lower = torch.cat([own, above], 1), torch.cat([own, below], 1)
         scores = {finding: whole_scores[:, i] for i, finding in enumerate(WHOLE)}
-        scores[Finding.UPPER_ENDPLATE_DEFECT] = (
-            self.endplate(torch.cat([whole, top], 1), upper)[:, 0] + self.endplate_offset[0]
-        )
-        scores[Finding.LOWER_ENDPLATE_DEFECT] = (
-            self.endplate(torch.cat([whole, bottom], 1), lower)[:, 0] + self.endplate_offset[1]
-        )
-        scores[Finding.UPPER_MARROW_CHANGE] = self.marrow(top, upper)[:, 0]
-        scores[Finding.LOWER_MARROW_CHANGE] = self.marrow(bottom, lower)[:, 0]
+        half = (far.shape[2] + 1) // 2
+        for i, index in enumerate((self.above_index, self.below_index)):
+            of_side = known[:, torch.cat([self.own_index, index])]
+            end = _pooled(far[:, :, :half] if i == 0 else far[:, :, -half:])
+            bone = _pooled(near[:, :, :MARROW_ROWS] if i == 0 else near[:, :, -MARROW_ROWS:])
+            scores[ENDPLATES[i]] = self.endplates[i](torch.cat([whole, end], 1), of_side)[:, 0]
+            scores[MARROW[i]] = self.marrow[i](bone, of_side)[:, 0]
         return torch.stack([scores[finding] for finding in LEARNED], 1).float()
 
     def probabilities(self, scores: Tensor) -> Mapping[Finding, Tensor]:
@@ -121,16 +122,19 @@ class DiscGrader(nn.Module):
             result[finding] = edges[:, :-1] - edges[:, 1:]
         return result
 
-    def _slices_averaged(self, images: Tensor, slice_present: Tensor) -> Tensor:
-        """(n, channels, rows, columns): only slices that are present and weigh anything pass the trunk."""
+    def _slices_averaged(self, images: Tensor, slice_present: Tensor) -> tuple[Tensor, Tensor]:
+        """The trunk's two maps, (n, channels, rows, columns); only slices that are present and weigh anything pass."""
         weights = self.slice_weights * slice_present.to(self.slice_weights.dtype)
         weights = weights / weights.sum(1, keepdim=True).clamp_min(1e-6)
         disc, position = torch.nonzero(weights, as_tuple=True)
-        slices = images[disc, position][:, None].contiguous(memory_format=torch.channels_last)
-        maps: Tensor = self.trunk(slices)
-        weighted = maps * weights[disc, position].to(maps.dtype)[:, None, None, None]
-        empty = maps.new_zeros((images.shape[0], *maps.shape[1:]))
-        return empty.index_add(0, disc, weighted)
+        near = self.near(images[disc, position][:, None].contiguous(memory_format=torch.channels_last))
+        share = weights[disc, position][:, None, None, None]
+
+        def averaged(maps: Tensor) -> Tensor:
+            empty = maps.new_zeros((images.shape[0], *maps.shape[1:]))
+            return empty.index_add(0, disc, maps * share.to(maps.dtype))
+
+        return averaged(near), averaged(self.far(near))
 
 
 class _Residual(nn.Module):
@@ -165,11 +169,15 @@ class _Branch(nn.Module):
         return scores
 
 
-def _trunk(widths: Sequence[int]) -> nn.Sequential:
-    """(n, 1, 112, 224) -> (n, widths[-1], 7, 14)."""
+def _trunk(widths: Sequence[int]) -> tuple[nn.Sequential, nn.Sequential]:
+    """(n, 1, 112, 224) -> (n, widths[1], 14, 28), whose cells see 34 pixels, -> (n, widths[-1], 4, 7).
+
+    The patch is halved first: its pixels of 0.3 mm are finer than most images'.
+    """
+    halved = nn.AvgPool2d(2)
     stem = [nn.Conv2d(1, widths[0], 5, 2, 2, bias=False), nn.BatchNorm2d(widths[0]), nn.ReLU()]
     blocks = [_Residual(a, b, 2 if i < 3 else 1) for i, (a, b) in enumerate(pairwise(widths))]
-    return nn.Sequential(*stem, *blocks)
+    return nn.Sequential(halved, *stem, blocks[0]), nn.Sequential(*blocks[1:])
 
 
 def _pooled(maps: Tensor) -> Tensor:

@@ -36,7 +36,7 @@ from inference.weights import load_localiser
 VERSION = "0.1.0"
 SLICE_WEIGHTS = (0.0, 0.0, 0.0, 0.25, 0.5, 0.25, 0.0, 0.0, 0.0)
 """Most discs that teach are one mid-sagittal slice: what lies further out was not seen in training."""
-EPOCHS = 36
+EPOCHS = 24
 BATCH = 32
 LEARNING_RATE = 2e-3
 WEIGHT_DECAY = 2e-2

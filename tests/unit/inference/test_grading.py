@@ -1,0 +1,86 @@
+"""Grades come in the order of the discs, in one batch, and a full memory only makes the batches smaller."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from inference.descriptors import FEATURES
+from inference.discs import cut
+from inference.grades import CLASSES, Basis, Finding
+from inference.grading import grade, scores_of
+from inference.networks.grader import LEARNED, DiscGrader
+from inference.volume import DiscVolume
+from tests.spine_factory import drawn_spine
+
+MIDDLE_ONLY = (0.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0)
+
+
+class _SmallMemory(DiscGrader):
+    """Scores every finding by the disc's brightness; runs out of memory above ``most`` discs."""
+
+    def __init__(self, most: int) -> None:
+        super().__init__(features=FEATURES, slice_weights=MIDDLE_ONLY)
+        self.most = most
+        self.batches: list[int] = []
+
+    def forward(self, images: torch.Tensor, slice_present: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
+        if len(images) > self.most:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        self.batches.append(len(images))
+        return images.mean((1, 2, 3))[:, None].expand(-1, len(LEARNED))
+
+
+def _discs(count: int) -> list[DiscVolume]:
+    return [
+        DiscVolume(
+            voxels=np.full((9, 112, 224), 0.1 * k, np.float32),
+            slice_present=np.ones(9, bool),
+            patch_to_patient=np.eye(4),
+            features=np.zeros(len(FEATURES), np.float32),
+        )
+        for k in range(count)
+    ]
+
+
+def test_all_discs_go_in_one_batch_where_they_fit() -> None:
+    network = _SmallMemory(most=100)
+    grade(_discs(7), network)
+    assert network.batches == [7]
+
+
+@pytest.mark.parametrize("most", [1, 2, 3, 6])
+def test_after_running_out_of_memory_smaller_batches_give_the_same_scores(most: int) -> None:
+    network = _SmallMemory(most)
+    expected = torch.tensor([0.1 * k for k in range(7)])[:, None].expand(-1, len(LEARNED))
+    torch.testing.assert_close(scores_of(_discs(7), network), expected)
+    assert max(network.batches) <= most
+
+
+def test_one_disc_that_does_not_fit_is_an_error() -> None:
+    with pytest.raises(torch.OutOfMemoryError):
+        grade(_discs(2), _SmallMemory(most=0))
+
+
+def test_every_learned_finding_is_graded_with_its_most_probable_class() -> None:
+    torch.manual_seed(0)
+    network = DiscGrader(features=FEATURES, slice_weights=MIDDLE_ONLY).eval()
+    drawn = drawn_spine()
+    graded = grade(cut(drawn.volume, drawn.spine), network)
+    assert len(graded) == 3
+    for grades in graded:
+        assert tuple(grades) == LEARNED
+        for finding, one in grades.items():
+            assert one.basis is Basis.LEARNED
+            assert tuple(one.probabilities) == CLASSES[finding]
+            assert sum(one.probabilities.values()) == pytest.approx(1)
+            assert one.probabilities[one.value] == max(one.probabilities.values())
+
+
+def test_canal_stenosis_is_not_learned() -> None:
+    assert Finding.CENTRAL_CANAL_STENOSIS not in LEARNED
+
+
+def test_no_discs_give_no_grades() -> None:
+    assert grade([], _SmallMemory(most=1)) == ()

@@ -1,0 +1,73 @@
+"""What is measured on a drawn spine is what was drawn."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from inference.grades import Basis
+from inference.measurements import SANE, canal_stenosis, measure
+from tests.spine_factory import CANAL_MM, CSF, DEPTH_MM, DISC, HEIGHT_MM, drawn_spine, flipped
+
+
+def test_lengths_of_a_drawn_disc() -> None:
+    drawn = drawn_spine()
+    measured = measure(drawn.volume, drawn.spine)[1]
+    assert measured["disc_height_mm"] == pytest.approx(HEIGHT_MM)
+    assert measured["disc_height_anterior_mm"] == pytest.approx(HEIGHT_MM)
+    assert measured["disc_depth_mm"] == pytest.approx(DEPTH_MM)
+    assert measured["disc_height_index"] == pytest.approx(8 / 36)
+    assert measured["canal_ap_mm"] == pytest.approx(CANAL_MM)
+    assert measured["disc_to_csf_signal_ratio"] == pytest.approx(DISC / CSF)
+    assert measured["slip_mm"] == pytest.approx(0, abs=1e-9)
+
+
+def test_a_slip_of_a_quarter_is_25_percent() -> None:
+    drawn = drawn_spine(slip_mm=9)
+    upper, middle, lower = measure(drawn.volume, drawn.spine)
+    assert middle["slip_mm"] == pytest.approx(9)
+    assert middle["slip_percent"] == pytest.approx(25)
+    assert upper["slip_percent"] == pytest.approx(0, abs=1e-9)
+    assert lower["slip_percent"] == pytest.approx(0, abs=1e-9)
+
+
+@settings(max_examples=10, deadline=None)
+@given(tilt_deg=st.floats(-40, 40))
+def test_measurements_do_not_depend_on_how_the_image_is_stored(tilt_deg: float) -> None:
+    drawn = drawn_spine(tilt_deg=tilt_deg)
+    turned = flipped(drawn)
+    for here, there in zip(measure(drawn.volume, drawn.spine), measure(turned.volume, turned.spine), strict=True):
+        assert dict(here) == pytest.approx(dict(there), abs=1e-6)
+
+
+def test_what_was_not_seen_is_not_measured() -> None:
+    drawn = drawn_spine()
+    blind = replace(drawn.spine, bodies=(), discs=tuple(replace(d, canal_lps_mm=None) for d in drawn.spine.discs))
+    measured = measure(drawn.volume, blind)[1]
+    assert "disc_height_mm" in measured
+    assert not {"slip_mm", "slip_percent", "canal_ap_mm", "disc_to_csf_signal_ratio"} & set(measured)
+
+
+def test_a_value_beyond_its_sane_range_is_left_out() -> None:
+    drawn = drawn_spine()
+    disc = drawn.spine.discs[1]
+    far = replace(disc, canal_lps_mm=np.array([[0.0, 20.0, 0.0], [0.0, 20.0 + SANE["canal_ap_mm"][1] + 1, 0.0]]))
+    spine = replace(drawn.spine, discs=(drawn.spine.discs[0], far, drawn.spine.discs[2]))
+    assert "canal_ap_mm" not in measure(drawn.volume, spine)[1]
+
+
+@pytest.mark.parametrize(("canal_ap_mm", "expected"), [(9.9, 1), (10.0, 0), (15.0, 0)])
+def test_stenosis_is_a_diameter_below_10_mm(canal_ap_mm: float, expected: int) -> None:
+    grade = canal_stenosis({"canal_ap_mm": canal_ap_mm})
+    assert grade is not None
+    assert (grade.value, grade.basis, dict(grade.probabilities)) == (expected, Basis.MEASURED, {})
+    assert "10 mm" in grade.criterion
+    assert "Steurer" in grade.criterion
+
+
+def test_without_a_diameter_there_is_no_stenosis_grade() -> None:
+    assert canal_stenosis({"disc_height_mm": 8.0}) is None
