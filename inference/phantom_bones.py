@@ -139,7 +139,7 @@ def posterior_elements(canvas: Canvas, skeleton: Skeleton, canal_back: Callable[
         low, lumbar = block.at(1.0, 0.18), name.startswith("L")
         root = np.array([float(canal_back(low[1])), low[1]])
         if abs(x_mm) < 4.2:
-            _spinous_process(canvas, root, lumbar)
+            _spinous_process(canvas, root, lumbar, 0.72 if name == "L5" else 1.0)
         elif abs(x_mm) < 12:
             canvas.ellipse(root + np.array([4.0, 1.0]), (3.6, 9.0 if lumbar else 8.0), Tissue.CORTEX, -18)
             canvas.ellipse(root + np.array([4.0, 1.0]), (2.5, 7.8 if lumbar else 6.8), Tissue.MARROW, -18)
@@ -154,13 +154,14 @@ def posterior_elements(canvas: Canvas, skeleton: Skeleton, canal_back: Callable[
             canvas.ellipse(center, (3.0, 7.6), Tissue.MARROW, -40)
 
 
-def _spinous_process(canvas: Canvas, root: FloatArray, lumbar: bool) -> None:
+def _spinous_process(canvas: Canvas, root: FloatArray, lumbar: bool, size: float) -> None:
     if lumbar:
         outline = np.array(
             [[0.5, 5], [8, 6], [20, 3], [29, 1], [31, -6], [30, -15], [24, -18], [15, -14], [7, -9], [1, -6]]
         )
     else:
         outline = np.array([[0.5, 4], [10, 0], [22, -12], [30, -19], [29, -24], [22, -23], [10, -14], [1, -7]])
+    outline = size * outline
     middle = outline.mean(axis=0)
     canvas.polygon(root + outline, Tissue.CORTEX)
     canvas.polygon(root + middle + (outline - middle) * [0.92, 0.85], Tissue.MARROW)

@@ -92,7 +92,7 @@ def _soft_tissue(canvas: Canvas, lines: Lines, x_mm: float, rng: np.random.Gener
     front = np.full_like(z, FRONT_MM - 5)
     canvas.polygon(between(z, front, skin), Tissue.SKIN)
     canvas.polygon(between(z, front, skin - 2.0), Tissue.FAT)
-    fascia = skin - np.interp(z, [-170, -110, -40, 30, 150], [24, 30, 20, 11, 8])
+    fascia = skin - np.interp(z, [-170, -110, -40, 30, 150], [24, 26, 15, 11, 8])
     wall = lines.back(np.clip(z, -150, 150))
     muscle = np.minimum(fascia, wall + np.interp(z, [-170, -120, -80, 0, 150], [10, 18, 34, 44, 42]))
     canvas.polygon(between(z, wall - 12, muscle), Tissue.MUSCLE if abs(x_mm) > 5 else Tissue.INTERSPINOUS)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import warnings
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from pydicom.encaps import get_frame
 from pydicom.pixels.utils import pixel_array
 from pydicom.uid import RLELossless
 
+from inference import jpeg_extended
 from inference.frames import UNREADABLE, Frame, number, value, words
 from inference.volume import FloatArray, Unsuitable, VoxelArray
 
@@ -41,7 +44,7 @@ def _stored_values(frame: Frame) -> FloatArray:
     try:
         with warnings.catch_warnings():  # e.g. of a padding byte too many: the shape below is what counts
             warnings.simplefilter("ignore")
-            decoded = pixel_array(frame.instance, index=frame.number - 1)
+            decoded = _decoded(frame)
     except UNDECODABLE as error:
         raise Unsuitable(f"The pixel data cannot be decoded ({_where(frame)}: {type(error).__name__}).") from error
     if decoded.shape != (frame.rows, frame.columns):
@@ -50,6 +53,18 @@ def _stored_values(frame: Frame) -> FloatArray:
             f"The pixel data is {found} where the header says {frame.rows} x {frame.columns} ({_where(frame)})."
         )
     return np.asarray(decoded, np.float64)
+
+
+def _decoded(frame: Frame) -> NDArray[Any]:
+    instance, bits = frame.instance, int(number(frame.instance, "BitsStored") or 16)
+    if jpeg_extended.is_extended(instance.file_meta.TransferSyntaxUID, bits):
+        return jpeg_extended.decode(_code_stream(frame), frame.rows, frame.columns, bits)
+    return pixel_array(instance, index=frame.number - 1)
+
+
+def _code_stream(frame: Frame) -> bytes:
+    count = int(number(frame.instance, "NumberOfFrames") or 1)
+    return get_frame(frame.instance.PixelData, frame.number - 1, number_of_frames=count)
 
 
 def _require_whole(frame: Frame) -> None:
@@ -68,7 +83,7 @@ def _require_whole(frame: Frame) -> None:
             raise Unsuitable(f"The pixel data is cut short: {len(data)} of {needed} bytes ({_where(frame)}).")
     elif syntax != RLELossless:  # RLE carries its lengths, its decoder checks them
         try:
-            code_stream = get_frame(data, frame.number - 1, number_of_frames=count)
+            code_stream = _code_stream(frame)
         except UNDECODABLE as error:
             raise Unsuitable(f"The compressed pixel data is broken ({_where(frame)}).") from error
         # JPEG, JPEG-LS and JPEG 2000 all close with the marker FFD9; padding may follow

@@ -18,6 +18,8 @@ APT_PACKAGES = {
     "findscu": "dcmtk",
     "dcmcjpeg": "dcmtk",
     "dcmcjpls": "dcmtk",
+    "dcmdjpeg": "dcmtk",
+    "dcmdjpls": "dcmtk",
     "dcmcrle": "dcmtk",
     "dcmconv": "dcmtk",
     "dcmdump": "dcmtk",

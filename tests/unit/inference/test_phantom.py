@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import subprocess
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -112,3 +114,28 @@ def test_headers_repeat_exactly_what_the_geometry_needs(study: list[Dataset]) ->
         assert all(len(str(value)) <= 16 for value in image.ImagePositionPatient)
         assert image.file_meta.MediaStorageSOPInstanceUID == image.SOPInstanceUID
         assert len(image.SOPInstanceUID) <= 64
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [0, 3])
+def test_the_shipped_localiser_finds_and_names_every_disc(seed: int) -> None:
+    """The network has seen real scans only: that it finds these discs says that the phantom looks like one."""
+    from inference import detection, labelling, weights
+
+    volume = stack(choose(phantom.lumbar_study(seed)).instances).volume
+    spine = labelling.name(detection.find(volume, weights.load_localiser("cpu")))
+
+    expected = {disc.level: disc.center_lps_mm for disc in phantom.truth(seed).discs}
+    found = {disc.level: disc.center_lps_mm for disc in spine.discs}
+    assert list(found) == list(expected)
+    for level, center in expected.items():
+        assert np.linalg.norm(found[level] - center) < 6.0  # a slice (4.4 mm) aside is not a wrong disc
+    assert min(disc.level_confidence for disc in spine.discs) > 0.5
+
+
+@pytest.mark.peers
+def test_dciodvfy_finds_no_error(lumbar_study: Path, require_program: Callable[[str], Path]) -> None:
+    dciodvfy = require_program("dciodvfy")
+    for path in sorted(lumbar_study.iterdir()):
+        told = subprocess.run([dciodvfy, path], capture_output=True, text=True, check=False)
+        assert "Error" not in told.stderr + told.stdout, path.name
