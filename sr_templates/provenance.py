@@ -17,6 +17,7 @@ from uuid import UUID
 
 from pydicom import DataElement, Dataset
 from pydicom.charset import convert_encodings
+from pydicom.config import disable_value_validation
 from pydicom.datadict import dictionary_VR, tag_for_keyword
 from pydicom.dataset import FileMetaDataset
 from pydicom.filebase import DicomFileLike
@@ -33,7 +34,7 @@ RESEARCH_USE_ONLY = "RESEARCH USE ONLY - not for diagnosis"
 
 
 class OutputKind(StrEnum):
-    """The kinds of objects that a graded study gives; each is a series of its own."""
+    """The kinds of objects that a graded study gives; each is a series of its own. A declined study gives the last one only."""
 
     MEASUREMENT_REPORT = "measurement_report"
     """Comprehensive 3D SR, TID 1500."""
@@ -41,6 +42,8 @@ class OutputKind(StrEnum):
     """Basic Text SR."""
     SECONDARY_CAPTURE = "secondary_capture"
     """RGB images: a summary and the source slices with outlines and saliency."""
+    DECLINED_REPORT = "declined_report"
+    """Basic Text SR that says that the study was not graded, and why."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -122,7 +125,8 @@ def read_source(source: Sequence[Dataset], study_instance_uid: str, graded: Coll
     if not source or not instances.keys() >= set(graded):
         raise ValueError("the source instances do not hold the images that the report refers to")
     speaker = next((item for item in source if str(item.get("SOPInstanceUID")) in graded), source[0])
-    attributes, dropped = _study_attributes(speaker)
+    with disable_value_validation():  # its warnings would put the patient's values into logs
+        attributes, dropped = _study_attributes(speaker)
     attributes.StudyInstanceUID = study_instance_uid or str(speaker.get("StudyInstanceUID", ""))
     return SourceStudy(attributes=attributes, dropped=dropped, instances=instances)
 
@@ -228,15 +232,16 @@ def envelope(  # noqa: PLR0913 - one argument for each thing that differs betwee
 
 
 def _add_times(dataset: Dataset, created_at: datetime) -> None:
-    moment = created_at.astimezone(_offset(dataset)) if "TimezoneOffsetFromUTC" in dataset else created_at
+    zone = _stated_zone(dataset)
+    moment = created_at if zone is None else created_at.astimezone(zone)
     date, time = f"{moment:%Y%m%d}", f"{moment:%H%M%S}"
     dataset.SeriesDate = dataset.InstanceCreationDate = dataset.ContentDate = date
     dataset.SeriesTime = dataset.InstanceCreationTime = dataset.ContentTime = time
 
 
-def _offset(dataset: Dataset) -> timezone | None:
-    """The zone that all dates of the source are in (PS3.3 C.12.1.1.8), or None (leave as is) where unreadable."""
-    text = str(dataset.TimezoneOffsetFromUTC)
+def _stated_zone(dataset: Dataset) -> timezone | None:
+    """The zone that all times of the source are in (PS3.3 C.12.1.1.8); None where it says none that can be read."""
+    text = str(dataset.get("TimezoneOffsetFromUTC", ""))
     if len(text) != 5 or text[0] not in "+-" or not text[1:].isdigit():
         return None
     minutes = int(text[1:3]) * 60 + int(text[3:])

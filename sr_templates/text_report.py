@@ -18,7 +18,10 @@ from sr_templates.measurement_report import add_document_attributes, device_obse
 from sr_templates.provenance import OutputKind, Rendered, Run, SourceInstance, SourceStudy
 from sr_templates.view import is_level_doubtful
 
-SERIES_DESCRIPTION = "Lumbar disc grading text - RESEARCH USE ONLY"
+SERIES_DESCRIPTION = {
+    OutputKind.TEXT_REPORT: "Lumbar disc grading text - RESEARCH USE ONLY",
+    OutputKind.DECLINED_REPORT: "Lumbar disc grading: NOT GRADED - RESEARCH USE ONLY",
+}
 NOT_VERIFIED = "Made by a program; not verified by a person."
 
 _CONTAINS = sr.RelationshipTypeValues.CONTAINS
@@ -199,7 +202,7 @@ def text_report(report: Report, source: SourceStudy, run: Run) -> Rendered:
         for item, disc in zip(container.ContentSequence, part.discs, strict=False):
             item.ContentSequence = sr.ContentSequence([references(disc)])
         root.ContentSequence.append(container)
-    dataset = _dataset(root, report.model, source, run)
+    dataset = _dataset(root, OutputKind.TEXT_REPORT, report.model, source, run)
     if used:
         dataset.CurrentRequestedProcedureEvidenceSequence = provenance.referenced_evidence(
             used, report.study_instance_uid
@@ -212,9 +215,8 @@ def declined_report(declined: Declined, source: SourceStudy, run: Run) -> Render
     root = _root(declined.model, source, run)
     for part in sections_declined(declined):
         root.ContentSequence.append(_container(part, source))
-    dataset = _dataset(root, declined.model, source, run)
-    dataset.SeriesDescription = "Lumbar disc grading: NOT GRADED - RESEARCH USE ONLY"
-    return Rendered(kind=OutputKind.TEXT_REPORT, title="Not graded", dataset=dataset)
+    dataset = _dataset(root, OutputKind.DECLINED_REPORT, declined.model, source, run)
+    return Rendered(kind=OutputKind.DECLINED_REPORT, title="Not graded", dataset=dataset)
 
 
 def _root(model: ModelIdentity, source: SourceStudy, run: Run) -> sr.ContainerContentItem:
@@ -254,12 +256,14 @@ def _image(instance: SourceInstance, frame: int | None) -> sr.ImageContentItem:
     )
 
 
-def _dataset(root: sr.ContainerContentItem, model: ModelIdentity, source: SourceStudy, run: Run) -> Dataset:
+def _dataset(
+    root: sr.ContainerContentItem, kind: OutputKind, model: ModelIdentity, source: SourceStudy, run: Run
+) -> Dataset:
     dataset = provenance.envelope(
-        kind=OutputKind.TEXT_REPORT,
+        kind=kind,
         index=1,
         sop_class_uid=BasicTextSRStorage,
-        description=SERIES_DESCRIPTION,
+        description=SERIES_DESCRIPTION[kind],
         source=source,
         model=model,
         run=run,

@@ -231,11 +231,12 @@ def _grading(volume: SagittalVolume, disc: Disc, index: int) -> DiscGrading:
 
 def _evidence(volume: SagittalVolume, disc: Disc, finding: Finding) -> EvidenceMap:
     """A hot spot in the posterior half of the disc, 9 slices thick, strongest on the disc's mid-slice."""
-    posterior = volume.to_voxel((disc.center_lps_mm + disc.posterior_lps_mm) / 2)
-    first = np.round(posterior).astype(int) - (4, 12, 16)
-    grid = np.mgrid[:9, :25, :33].astype(np.float32)
-    offset = 3.0 if finding is Finding.DISC_NARROWING else 0.0
-    squared = ((grid[0] - 4) / 2.0) ** 2 + ((grid[1] - 12) / 4.0) ** 2 + ((grid[2] - 16 - offset) / 5.0) ** 2
+    along_mm = 1.0 if finding is Finding.DISC_NARROWING else 0.5
+    hot_lps_mm = disc.center_lps_mm + along_mm * (disc.posterior_lps_mm - disc.center_lps_mm) * 0.8
+    first = np.round(volume.to_voxel(hot_lps_mm)).astype(int) - (4, 12, 16)
+    cells = np.moveaxis(np.mgrid[:9, :25, :33], 0, -1) + first
+    away = volume.to_voxel(hot_lps_mm) - cells  # in voxels, so that an oblique volume has the same spot
+    squared = (away[..., 0] / 2.0) ** 2 + (away[..., 1] / 4.0) ** 2 + (away[..., 2] / 5.0) ** 2
     return EvidenceMap(
         finding=finding,
         method=Method.GRADIENT_SALIENCY,

@@ -1,0 +1,129 @@
+"""Programs of other authors judge the results: dicom3tools, PixelMed, dcmqi, DCMTK."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from inference.report import Declined
+from sr_templates.render import render, render_declined
+from tests.report_factories import MODEL, RUN, STUDY_UID, GradedStudy, Layout, graded_study
+
+pytestmark = [pytest.mark.peers, pytest.mark.slow]
+
+CASES = [(layout, False) for layout in Layout] + [(Layout.OBLIQUE, True)]
+JAVA_LIMITS = ("xpathTotalOpLimit", "xpathExprOpLimit", "xpathExprGrpLimit")
+"""PixelMed's rules are larger than what Java 17 lets a stylesheet be."""
+
+EXPECTED_WARNINGS = ("<99SPINENODE>", "DeviceUID(0018,1002)> - Attribute is not present in standard DICOM IOD")
+"""dciodvfy knows no private scheme, and its dictionary is older than Device UID in Contributing Equipment."""
+
+
+@pytest.fixture(scope="module", params=CASES, ids=lambda case: f"{case[0].value}{'-multiframe' if case[1] else ''}")
+def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[GradedStudy, Path]:
+    """A rendered study in a folder: results as ``NN-kind.dcm``, single-frame sources as ``source-NN.dcm``."""
+    layout, multiframe = request.param
+    study = graded_study(layout, multiframe=multiframe)
+    folder = tmp_path_factory.mktemp("results")
+    for index, item in enumerate(render(study.report, study.source, RUN)):
+        item.dataset.save_as(folder / f"{index:02d}-{item.kind}.dcm", enforce_file_format=True)
+    if not multiframe:
+        for index, instance in enumerate(study.source):
+            instance.save_as(folder / f"source-{index:02d}.dcm", enforce_file_format=True)
+    declined = Declined(study_instance_uid=STUDY_UID, reason="Only axial series", rejected=(), model=MODEL)
+    (refusal,) = render_declined(declined, study.source, RUN)
+    refusal.dataset.save_as(folder / "90-declined.dcm", enforce_file_format=True)
+    return study, folder
+
+
+def said_by(*command: str | Path) -> str:
+    """Everything that a program prints; its exit status is not asked, the words are."""
+    environment = {**os.environ, "JAVA_TOOL_OPTIONS": " ".join(f"-Djdk.xml.{limit}=0" for limit in JAVA_LIMITS)}
+    done = subprocess.run(
+        [str(part) for part in command],
+        capture_output=True,
+        text=True,
+        errors="replace",
+        env=environment,
+        timeout=280,
+        check=False,
+    )
+    return done.stdout + done.stderr
+
+
+def test_dciodvfy_finds_no_error_and_no_unexpected_warning(
+    case: tuple[GradedStudy, Path], require_program: Callable[[str], Path]
+) -> None:
+    dciodvfy = require_program("dciodvfy")
+    for file in sorted(case[1].glob("[0-9]*.dcm")):
+        lines = said_by(dciodvfy, "-new", file).splitlines()
+        assert lines, file.name
+        assert [line for line in lines if line.startswith("Error")] == [], file.name
+        warnings = [line for line in lines if line.startswith("Warning")]
+        assert [line for line in warnings if not any(known in line for known in EXPECTED_WARNINGS)] == [], file.name
+
+
+def test_dcentvfy_finds_the_results_consistent_with_their_source(
+    case: tuple[GradedStudy, Path], require_program: Callable[[str], Path]
+) -> None:
+    files = sorted(case[1].glob("*.dcm"))
+    lines = said_by(require_program("dcentvfy"), *files).splitlines()
+    noise = "Element=<AccessionNumber> IE <"  # the program takes the number for a series attribute in some objects
+    assert [line for line in lines if line.strip() and noise not in line] == []
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize(
+    ("layout", "multiframe", "index", "template"),
+    [
+        (Layout.STRAIGHT, False, 0, "TID_1500"),
+        (Layout.STRAIGHT, False, 1, "TID_2000"),
+        (Layout.OBLIQUE, True, 0, "TID_1500"),
+    ],
+)
+def test_pixelmed_finds_no_error_against_the_templates(
+    layout: Layout,
+    multiframe: bool,
+    index: int,
+    template: str,
+    require_program: Callable[[str], Path],
+    tmp_path: Path,
+) -> None:
+    validator = require_program("DicomSRValidator")
+    study = graded_study(layout, multiframe=multiframe)
+    file = tmp_path / "report.dcm"
+    render(study.report, study.source, RUN)[index].dataset.save_as(file, enforce_file_format=True)
+    words = said_by(validator, "-checkcontentitemorder", "-checktemplateid", file)
+    assert f"Found Root Template {template}" in words
+    assert "IOD validation complete" in words
+    assert [line for line in words.splitlines() if line.startswith("Error")] == []
+
+
+def test_dcmqi_reads_the_measurements(
+    case: tuple[GradedStudy, Path], require_program: Callable[[str], Path], tmp_path: Path
+) -> None:
+    study, folder = case
+    output = tmp_path / "measurements.json"
+    reader = require_program("tid1500reader")
+    said_by(reader, "--inputDICOM", folder / "00-measurement_report.dcm", "--outputMetadata", output)
+    groups = json.loads(output.read_text(encoding="utf-8"))["Measurements"]
+    assert [group["TrackingIdentifier"] for group in groups] == [f"{d.level.value} disc" for d in study.report.discs]
+    assert [group["FindingSite"]["CodeMeaning"] for group in groups] == [
+        f"{disc.level.value} disc" for disc in study.report.discs
+    ]
+    first = [group["measurementItems"][0] for group in groups]
+    assert [float(item["value"]) for item in first] == [1, 2, 2, 2, 4, 5]
+
+
+def test_dcmtk_reads_the_reports(case: tuple[GradedStudy, Path], require_program: Callable[[str], Path]) -> None:
+    dsrdump = require_program("dsrdump")
+    for name in ("00-measurement_report", "01-text_report", "90-declined"):
+        done = subprocess.run([dsrdump, "+Pc", case[1] / f"{name}.dcm"], capture_output=True, timeout=60, check=False)
+        assert done.returncode == 0
+        assert b"E: " not in done.stderr
+        assert "Müller^Jörg".encode() in done.stdout

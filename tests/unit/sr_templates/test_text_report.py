@@ -1,0 +1,155 @@
+"""The report in words, and the Basic Text SR that says the same."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from pydicom import Dataset
+from pydicom.uid import BasicTextSRStorage
+
+from inference.grades import Finding
+from inference.report import Declined, RejectedSeries
+from sr_templates.render import OutputKind, Rendered, render, render_declined, text, text_declined
+from sr_templates.text_report import disc_sentences, sections
+from tests.report_factories import MODEL, RUN, STUDY_UID, GradedStudy, binary, graded_study, pfirrmann
+
+DECLINED = Declined(
+    study_instance_uid=STUDY_UID,
+    reason="No sagittal T2 series of the lumbar spine",
+    rejected=(RejectedSeries(series_instance_uid="2.25.7", reason="axial"),),
+    model=MODEL,
+)
+
+
+@pytest.fixture(scope="module")
+def document(rendered: tuple[Rendered, ...]) -> Dataset:
+    return rendered[1].dataset
+
+
+def words_of(document: Dataset) -> list[str]:
+    containers = [item for item in document.ContentSequence if item.ValueType == "CONTAINER"]
+    return [item.TextValue for container in containers for item in container.ContentSequence]
+
+
+def test_the_text_object_says_the_words_of_the_plain_text(study: GradedStudy, document: Dataset) -> None:
+    said = [paragraph for section in sections(study.report) for paragraph in section.paragraphs]
+    assert words_of(document) == said
+    unwrapped = " ".join(text(study.report).split())
+    assert all(" ".join(paragraph.split()) in unwrapped for paragraph in said)
+
+
+def test_the_impression_comes_before_the_findings_and_names_what_is_abnormal(study: GradedStudy) -> None:
+    headings = [section.heading for section in sections(study.report)]
+    assert headings.index("Impression") < headings.index("Reasons to doubt") < headings.index("Findings")
+    assert sections(study.report)[1].paragraphs == (
+        "L4/L5: Pfirrmann grade 4, disc narrowing, upper marrow change.",
+        "L5/S1: Pfirrmann grade 5, disc narrowing, upper marrow change, central canal stenosis.",
+    )
+
+
+def test_a_study_without_abnormal_gradings_says_so(study: GradedStudy) -> None:
+    calm = tuple(replace(disc, grades={Finding.PFIRRMANN: pfirrmann(2)}) for disc in study.report.discs)
+    words = text(replace(study.report, discs=calm))
+    assert "No abnormal grading at the discs that were assessed." in words
+
+
+def test_a_disc_is_told_from_grade_to_level_certainty(study: GradedStudy) -> None:
+    disc = replace(
+        study.report.discs[4],
+        grades={
+            Finding.PFIRRMANN: pfirrmann(4),
+            Finding.DISC_NARROWING: binary(1, 0.914),
+            Finding.DISC_BULGING: binary(0, 0.66),
+        },
+        measurements={"disc_height_mm": 5.04, "slip_percent": 3.2, "disc_to_csf_signal_ratio": 0.214},
+    )
+    assert disc_sentences(disc) == (
+        "L4/L5: Pfirrmann grade 4 (70%). Abnormal: disc narrowing (91%). Absent: disc bulging (66%). "
+        "Not assessed: upper endplate defect, lower endplate defect, upper marrow change, lower marrow change, "
+        "spondylolisthesis, central canal stenosis, disc herniation. "
+        "Measured: disc height 5.0 mm, vertebral slip relative to endplate 3.2%, "
+        "disc signal relative to CSF 0.21. Certainty of the level: 95%."
+    )
+
+
+def test_a_doubtful_level_is_told_in_findings_and_impression(study: GradedStudy) -> None:
+    discs = tuple(replace(disc, level_confidence=0.4) for disc in study.report.discs)
+    words = text(replace(study.report, discs=discs))
+    assert words.count("L5/S1 (level uncertain): ") == 2
+
+
+def test_a_measured_grading_is_told_as_measured_with_its_criterion_once(study: GradedStudy) -> None:
+    words = " ".join(text(study.report).split())
+    assert "central canal stenosis (measured)" in words
+    assert words.count("(Steurer 2011)") == 1
+
+
+def test_it_says_what_it_is_what_to_doubt_and_who_made_it(study: GradedStudy) -> None:
+    words = " ".join(text(study.report).split())
+    assert "RESEARCH USE ONLY - not for diagnosis. Made by a program; not verified by a person." in words
+    assert "Slice gap of 8.0 mm between slices 9 and 10. The sacrum is only partly in view." in words
+    assert "T1-weighted (TE 11 ms, TR 560 ms) (series 2.25.1009)." in words
+    assert f"spinenode-spider 0.1.0, weights sha256 {'5a' * 32}." in words
+
+
+def test_a_doubt_that_is_also_a_quality_sentence_is_said_once(study: GradedStudy) -> None:
+    quality = (*study.report.quality, *study.report.spine.doubts)
+    words = text(replace(study.report, quality=quality))
+    assert words.count("The sacrum is only partly in view.") == 1
+
+
+def test_a_single_slice_is_told_in_the_singular(study: GradedStudy) -> None:
+    volume = study.report.volume
+    lone = replace(volume, voxels=volume.voxels[:1], sources=volume.sources[:1])
+    assert "(1 sagittal slice)" in text(replace(study.report, volume=lone))
+
+
+def test_no_patient_is_named_in_the_words(study: GradedStudy) -> None:
+    words = text(study.report)
+    assert not any(secret in words for secret in ("Müller", "TEST-1", "A-7", "1961"))
+
+
+def test_the_object_is_an_unverified_basic_text_report(document: Dataset) -> None:
+    assert document.SOPClassUID == BasicTextSRStorage
+    assert document.ConceptNameCodeSequence[0].CodeValue == "18748-4"
+    assert (document.VerificationFlag, document.PreliminaryFlag) == ("UNVERIFIED", "PRELIMINARY")
+    assert "RESEARCH USE ONLY" in document.SeriesDescription
+
+
+def test_each_finding_refers_to_the_disc_s_mid_slice(study: GradedStudy, document: Dataset) -> None:
+    (findings,) = [i for i in document.ContentSequence if i.ConceptNameCodeSequence[0].CodeValue == "121070"]
+    for item, disc in zip(findings.ContentSequence, study.report.discs, strict=True):
+        (image,) = item.ContentSequence
+        expected = study.report.volume.sources[disc.slice_index].sop_instance_uid
+        assert image.ReferencedSOPSequence[0].ReferencedSOPInstanceUID == expected
+
+
+def test_malformed_header_values_are_told_of_by_name() -> None:
+    study = graded_study()
+    study.source[0]["StudyDescription"].VR = "US"
+    study.source[0]["StudyDescription"]._value = 5
+    said = words_of(render(study.report, study.source, RUN)[1].dataset)
+    assert "Malformed source header values that were not copied: StudyDescription." in said
+
+
+def test_a_declined_study_gets_a_text_report_with_the_reason(study: GradedStudy) -> None:
+    (only,) = render_declined(DECLINED, study.source, RUN)
+    assert only.kind is OutputKind.DECLINED_REPORT
+    assert only.dataset.SOPInstanceUID not in {
+        item.dataset.SOPInstanceUID for item in render(study.report, study.source, RUN)
+    }
+    assert "NOT GRADED" in only.dataset.SeriesDescription
+    said = words_of(only.dataset)
+    assert "Not graded: No sagittal T2 series of the lumbar spine" in said
+    assert "axial (series 2.25.7)." in said
+    assert "CurrentRequestedProcedureEvidenceSequence" not in only.dataset
+
+
+def test_declining_in_plain_text_says_the_same() -> None:
+    assert "Not graded: No sagittal T2 series of the lumbar spine" in text_declined(DECLINED)
+
+
+def test_a_declined_study_without_a_uid_takes_that_of_its_images(study: GradedStudy) -> None:
+    (only,) = render_declined(replace(DECLINED, study_instance_uid=""), study.source, RUN)
+    assert only.dataset.StudyInstanceUID == STUDY_UID
