@@ -34,7 +34,7 @@ RESEARCH_USE_ONLY = "RESEARCH USE ONLY - not for diagnosis"
 
 
 class OutputKind(StrEnum):
-    """The kinds of objects that a graded study gives; each is a series of its own. A declined study gives the last one only."""
+    """The kinds of objects, each a series of its own. A declined study gives the last one only."""
 
     MEASUREMENT_REPORT = "measurement_report"
     """Comprehensive 3D SR, TID 1500."""

@@ -86,7 +86,7 @@ def test_dcentvfy_finds_the_results_consistent_with_their_source(
         (Layout.OBLIQUE, True, 0, "TID_1500"),
     ],
 )
-def test_pixelmed_finds_no_error_against_the_templates(
+def test_pixelmed_finds_no_error_against_the_templates(  # noqa: PLR0917 - the case and its surroundings
     layout: Layout,
     multiframe: bool,
     index: int,

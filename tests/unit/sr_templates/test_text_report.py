@@ -10,8 +10,9 @@ from pydicom.uid import BasicTextSRStorage
 
 from inference.grades import Finding
 from inference.report import Declined, RejectedSeries
+from sr_templates import provenance
 from sr_templates.render import OutputKind, Rendered, render, render_declined, text, text_declined
-from sr_templates.text_report import disc_sentences, sections
+from sr_templates.text_report import disc_sentences, sections, text_report
 from tests.report_factories import MODEL, RUN, STUDY_UID, GradedStudy, binary, graded_study, pfirrmann
 
 DECLINED = Declined(
@@ -129,7 +130,8 @@ def test_malformed_header_values_are_told_of_by_name() -> None:
     study = graded_study()
     study.source[0]["StudyDescription"].VR = "US"
     study.source[0]["StudyDescription"]._value = 5
-    said = words_of(render(study.report, study.source, RUN)[1].dataset)
+    source = provenance.read_source(study.source, STUDY_UID)
+    said = words_of(text_report(study.report, source, RUN).dataset)
     assert "Malformed source header values that were not copied: StudyDescription." in said
 
 
