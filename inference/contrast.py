@@ -14,6 +14,8 @@ from enum import StrEnum
 from inference.frames import Frame, items, words
 
 T2_SHORTEST_TE_MS = 60.0
+T2_LONGEST_TE_MS = 350.0
+"""Beyond it only fluid is left, as in MR myelography: discs and marrow are not shown."""
 T2_SHORTEST_TR_MS = 900.0
 T1_LONGEST_TE_MS = 40.0
 T1_LONGEST_TR_MS = 1300.0
@@ -27,6 +29,7 @@ class Weighting(StrEnum):
 
     T2 = "T2-weighted"
     T2_FAT_SUPPRESSED = "T2-weighted with fat suppression"
+    FLUID_ONLY = "so heavily T2-weighted that only fluid shows"
     STIR = "STIR"
     T1 = "T1-weighted"
     PROTON_DENSITY = "proton-density-weighted"
@@ -82,6 +85,8 @@ def _by_times(frame: Frame, sequence: frozenset[str], named: str) -> Weighting:
         if inversion_ms > STIR_TI_MS[1]:
             return Weighting.T1
         # an inversion time of a few ms inverts nothing: some scanners write one for plain spin echo
+    if echo_ms > T2_LONGEST_TE_MS:
+        return Weighting.FLUID_ONLY
     if echo_ms >= T2_SHORTEST_TE_MS and repetition_ms >= T2_SHORTEST_TR_MS:
         return Weighting.T2_FAT_SUPPRESSED if _fat_suppressed(frame, named) else Weighting.T2
     if echo_ms <= T1_LONGEST_TE_MS and repetition_ms <= T1_LONGEST_TR_MS:

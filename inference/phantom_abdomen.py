@@ -61,7 +61,8 @@ def abdomen(canvas: Canvas, skeleton: Skeleton, loops: Loops, x_mm: float) -> No
         if half > 1:
             run = np.linspace(bifurcation - 8, 150, 30)
             line = front_wall(skeleton, run) - radius - 4
-            canvas.polygon(between(run, line - half, line + half), tissue)
+            taper = half * np.sqrt(np.clip((run - run[0]) / 12, 0, 1))
+            canvas.polygon(between(run, line - taper, line + taper), tissue)
     if 22 < abs(x_mm) < 62:
         run = np.linspace(-150, skeleton.block("L1").center[1], 30)
         belly = np.sqrt(max(1 - ((abs(x_mm) - 40) / 22) ** 2, 0.0)) * np.interp(
@@ -69,7 +70,7 @@ def abdomen(canvas: Canvas, skeleton: Skeleton, loops: Loops, x_mm: float) -> No
         )
         line = front_wall(skeleton, run) + 20
         canvas.polygon(between(run, line - belly, line + belly), Tissue.MUSCLE)
-    if abs(x_mm) < 26:
+    if abs(x_mm) < 11:
         near = np.linspace(skeleton.block("L5").corners[3][1], 150, 40)
         line = front_wall(skeleton, near)
         canvas.line(np.stack([line - 0.8, near], axis=1), Tissue.LIGAMENT, 1.4)

@@ -101,19 +101,22 @@ def _parts_of_series(frames: Sequence[Frame]) -> list[tuple[tuple[Frame, ...], s
 
 
 def _split(series: list[Frame]) -> list[tuple[tuple[Frame, ...], str]]:
-    """One part for each echo and kind of image: multi-echo and Dixon series share a Series Instance UID."""
+    """One part for each echo, kind of image and matrix: multi-echo and Dixon series share a Series Instance UID."""
     echoes = _echoes(series)
-    parts: dict[tuple[int, str], list[Frame]] = {}
+    parts: dict[tuple[int, str, str], list[Frame]] = {}
     for frame in series:
         echo = next((i for i, longest in enumerate(echoes) if (frame.echo_time_ms or 0.0) <= longest), 0)
-        parts.setdefault((echo, why_not_an_original(frame) or component_of(frame)), []).append(frame)
+        kind = why_not_an_original(frame) or component_of(frame)
+        parts.setdefault((echo, kind, f"{frame.rows} x {frame.columns}"), []).append(frame)
     result = []
-    for (_echo, kind), frames in parts.items():
+    for (_echo, kind, matrix), frames in parts.items():
         differs = []
         if len({key[0] for key in parts}) > 1:
             differs.append(f"echo time {frames[0].echo_time_ms or 0:.0f} ms")
         if len({key[1] for key in parts}) > 1 and kind != why_not_an_original(frames[0]):
             differs.append(f"{kind} images")
+        if len({key[2] for key in parts}) > 1:
+            differs.append(f"{matrix} pixels")
         result.append((tuple(frames), f"{', '.join(differs)}: " if differs else ""))
     return result
 

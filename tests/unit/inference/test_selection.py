@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -59,6 +60,10 @@ class TestOneSeries:
             (
                 {"EchoTime": "9", "RepetitionTime": "2000", "InversionTime": "860"},
                 "T1-weighted (TE 9 ms, TR 2000 ms, TI 860 ms)",
+            ),
+            (
+                {"EchoTime": "900", "RepetitionTime": "8000"},
+                "so heavily T2-weighted that only fluid shows (TE 900 ms, TR 8000 ms)",
             ),
             ({"ScanningSequence": "GR"}, "gradient echo (TE 102 ms, TR 3800 ms)"),
             ({"ScanningSequence": ["EP", "SE"]}, "echo-planar (TE 102 ms, TR 3800 ms)"),
@@ -156,6 +161,13 @@ class TestMixedSeries:
         choice = choose(series)
         assert len(choice.frames) == 15
         assert reason_for(choice, "T2") == "localizer"
+
+    def test_a_stray_image_of_another_matrix_does_not_spoil_its_series(self) -> None:
+        stray = t2(count=1, study="stray", pixels=np.zeros((256, 256), np.uint16))
+        stray[0].SeriesInstanceUID = uid("study", "T2")
+        choice = choose([*stray, *t2()])
+        assert len(choice.frames) == 15
+        assert reason_for(choice, "T2") == "256 x 256 pixels: only 1 slice(s); a fuller series was taken"
 
     def test_echoes_that_share_a_series_are_told_apart(self) -> None:
         echoes = [*t2(EchoTime="12"), *t2(EchoTime="96")]

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from pydicom.dataset import Dataset
 from pydicom.encaps import encapsulate
 from pydicom.uid import JPEG2000Lossless, JPEGLosslessSV1, JPEGLSLossless, RLELossless
+from scipy.spatial.transform import Rotation
 
 from inference.stacking import stack
 from inference.volume import Unsuitable
@@ -63,6 +64,29 @@ class TestGeometry:
         for index, image in enumerate(series):
             expected = [float(value) for value in image.ImagePositionPatient]
             assert volume.to_patient(np.array([index, 0, 0])) == pytest.approx(expected, abs=1e-5)
+
+    @settings(max_examples=40, deadline=None)
+    @given(
+        angles=st.tuples(*[st.floats(-30, 30)] * 3),
+        start=st.tuples(*[st.floats(-300, 300)] * 3),
+        spacing=st.tuples(*[st.floats(0.2, 1.5)] * 2),
+        step_mm=st.floats(0.8, 6.0),
+    )
+    def test_any_oblique_stack_puts_each_pixel_where_the_standard_puts_it(
+        self, angles: tuple[float, ...], start: tuple[float, ...], spacing: tuple[float, float], step_mm: float
+    ) -> None:
+        """PS3.3 C.7.6.2.1.1: position + column index * row cosines * column spacing + row index * ..."""
+        turn = Rotation.from_euler("xyz", angles, degrees=True).as_matrix()
+        orientation = np.concatenate([turn @ SAGITTAL[:3], turn @ SAGITTAL[3:]])
+        series = mr_series(3, step_mm=step_mm, pixels=SMALL, orientation=orientation, start=start, spacing=spacing)
+        volume = stack(series).volume
+        for index, image in enumerate(series):
+            cosines = np.array(image.ImageOrientationPatient, float)
+            rows_mm, columns_mm = map(float, image.PixelSpacing)
+            corner = (
+                np.array(image.ImagePositionPatient, float) + 3 * columns_mm * cosines[:3] + 2 * rows_mm * cosines[3:]
+            )
+            assert volume.to_patient(np.array([index, 2, 3])) == pytest.approx(corner, abs=1e-4)
 
     def test_spacing_between_slices_and_thickness_are_not_believed(self) -> None:
         series = small_series(SpacingBetweenSlices="9", SliceThickness="1")
