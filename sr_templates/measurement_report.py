@@ -188,7 +188,10 @@ def _algorithm(model: ModelIdentity, run: Run) -> sr.AlgorithmIdentification:
     return sr.AlgorithmIdentification(
         name=model.name,
         version=model.version,
-        parameters=[f"weights sha256 {model.sha256}", f"software {run.software_version}"],
+        parameters=[
+            f"weights sha256 {model.sha256}",
+            *([f"software {run.software_version}"] if run.software_version else []),
+        ],
         family=codes.ARTIFICIAL_INTELLIGENCE,
     )
 

@@ -54,7 +54,8 @@ class Run:
     """Digest of the study's instances: another digest gives other UIDs."""
     created_at: datetime
     """Aware; every date and time that the objects carry of their own."""
-    software_version: str
+    software_version: str = ""
+    """Of this program, not of the weights."""
     manufacturer: str = "spinenode"
     station_name: str = ""
     institution_name: str = ""
@@ -220,7 +221,7 @@ def envelope(  # noqa: PLR0913 - one argument for each thing that differs betwee
     dataset.Manufacturer = writable(run.manufacturer, dataset)
     dataset.ManufacturerModelName = model.name[:64]
     dataset.DeviceSerialNumber = model.sha256[:64]
-    dataset.SoftwareVersions = [run.software_version[:64], f"weights {model.version}"[:64]]
+    dataset.SoftwareVersions = _versions(model, run)
     if run.station_name:
         dataset.StationName = writable(run.station_name, dataset)[:16]
     if run.institution_name:
@@ -229,6 +230,10 @@ def envelope(  # noqa: PLR0913 - one argument for each thing that differs betwee
     dataset.CodingSchemeIdentificationSequence = [_coding_scheme()]
     dataset.file_meta = _file_meta(dataset)
     return dataset
+
+
+def _versions(model: ModelIdentity, run: Run) -> list[str]:
+    return [version[:64] for version in (run.software_version, f"weights {model.version}") if version]
 
 
 def _add_times(dataset: Dataset, created_at: datetime) -> None:
@@ -254,7 +259,7 @@ def _contributing_equipment(model: ModelIdentity, run: Run) -> Dataset:
     item.PurposeOfReferenceCodeSequence = [code_item(codes.PROCESSING_EQUIPMENT)]
     item.Manufacturer = unicodedata.normalize("NFKD", run.manufacturer).encode("ascii", "replace").decode("ascii")
     item.ManufacturerModelName = model.name[:64]
-    item.SoftwareVersions = [run.software_version[:64], f"weights {model.version}"[:64]]
+    item.SoftwareVersions = _versions(model, run)
     item.DeviceUID = device_uid(model)
     item.ContributionDescription = "Automatic grading, research use only, not verified"
     return item

@@ -25,8 +25,11 @@ def render(report: Report, source: Sequence[Dataset], run: Run) -> tuple[Rendere
             is not read and nothing is changed. The first one gives the patient and study attributes.
         run: of which study generation, when and where the report was made.
 
-    The same arguments give byte-identical objects. Raises ValueError where ``source`` lacks the report's images.
+    The same arguments give byte-identical objects. Raises ValueError where ``source`` lacks the report's images, or
+    the report has no disc: such a study is declined, not graded.
     """
+    if not report.discs:
+        raise ValueError("a report without discs cannot be rendered: decline the study")
     graded = {slice_source.sop_instance_uid for slice_source in report.volume.sources}
     study = provenance.read_source(source, report.study_instance_uid, graded)
     return (

@@ -218,6 +218,11 @@ def test_institution_names_lose_accents_only_where_they_must() -> None:
     assert plain.InstitutionName == "Universita?tsklinikum"
 
 
+def test_versions_of_program_and_weights_are_both_told() -> None:
+    assert list(envelope(source_study()).SoftwareVersions) == ["0.1.0", "weights 0.1.0"]
+    assert envelope(source_study(), replace(RUN, software_version="")).SoftwareVersions == "weights 0.1.0"
+
+
 def test_evidence_lists_each_instance_once_under_its_series() -> None:
     source = provenance.read_source(graded_study().source, STUDY_UID)
     first, second = list(source.instances.values())[:2]

@@ -65,6 +65,11 @@ def test_a_source_that_lacks_the_graded_images_is_refused(study: GradedStudy) ->
         render(study.report, study.source[:3], RUN)
 
 
+def test_a_report_without_discs_is_refused(study: GradedStudy) -> None:
+    with pytest.raises(ValueError, match="without discs"):
+        render(replace(study.report, discs=()), study.source, RUN)
+
+
 def test_no_source_at_all_is_refused(study: GradedStudy) -> None:
     with pytest.raises(ValueError, match="do not hold the images"):
         render(study.report, (), RUN)
