@@ -26,7 +26,6 @@ _config.LOG_HANDLER_LEVEL = "none"  # the standard handlers log identifiers
 
 MAXIMUM_CONTEXTS = 128
 """Presentation context IDs are the odd numbers 1-255 (PS3.8 section 9.3.2.2)."""
-CONNECT_TIMEOUT_S = 10.0
 NEGOTIATION_TIMEOUT_S = 30
 ANSWER_TIMEOUT_S = 120
 """An archive may commit an object to tape before it answers; beyond this it is not going to."""
@@ -36,7 +35,7 @@ UNREADABLE = (InvalidDicomError, OSError, EOFError, ValueError, KeyError, Attrib
 """What pydicom raises for a file that is no DICOM file, or a broken one."""
 
 
-class NoAnswer(Exception):
+class SendError(Exception):
     """The peer made no association or did not answer; the message says why, and what to look at."""
 
 
@@ -72,17 +71,6 @@ class Outcome:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Sent:
-    """What became of a folder."""
-
-    accepted: int
-    refused: tuple[tuple[Path, str], ...]
-    """Each file that the peer does not have, with what it said."""
-    problem: str
-    """The first of the reasons in ``refused``; empty when all went well."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
 class _Outgoing:
     path: Path
     sop_class_uid: UID
@@ -100,20 +88,19 @@ def peer_of(archive: ArchiveSettings, connect_timeout_s: float) -> Peer:
     )
 
 
-def echo(archive: ArchiveSettings, *, connect_timeout_s: float = CONNECT_TIMEOUT_S) -> str:
+def echo(peer: Peer) -> str:
     """Ask for a C-ECHO; gives the status as text, e.g. ``0x0000 success``.
 
     Raises:
-        NoAnswer: no association, or no answer.
+        SendError: no association, or no answer.
     """
-    peer = peer_of(archive, connect_timeout_s)
     association = _associate(peer, [build_context(VERIFICATION)])
     try:
         if not association.is_established:
-            raise NoAnswer(_why_not(association, peer).what)
+            raise SendError(_why_not(association, peer).what)
         status = association.send_c_echo()
         if "Status" not in status:
-            raise NoAnswer(f"{peer.address} accepted the association and did not answer the C-ECHO")
+            raise SendError(f"{peer.address} accepted the association and did not answer the C-ECHO")
         return judge(int(status.Status))[1]
     finally:
         _leave(association)
@@ -136,32 +123,13 @@ def send(paths: Sequence[Path], peer: Peer) -> Iterator[Outcome]:
         yield from _send_batch(batch, peer)
 
 
-def send_files(  # noqa: PLR0913 - an address in DICOM has four parts
-    paths: Sequence[Path],
-    *,
-    host: str,
-    port: int,
-    ae_title: str,
-    calling_ae_title: str,
-    progress: Callable[[int, int], None] = lambda done, total: None,
-) -> Sent:
+def send_folder(paths: Sequence[Path], peer: Peer, progress: Callable[[int, int], object]) -> tuple[Outcome, ...]:
     """Send files once, whatever becomes of each, telling ``progress(done, total)`` after each one."""
-    peer = Peer(
-        host=host,
-        port=port,
-        ae_title=ae_title,
-        calling_ae_title=calling_ae_title,
-        connect_timeout_s=CONNECT_TIMEOUT_S,
-    )
-    accepted, refused, problem = 0, [], ""
-    for done, outcome in enumerate(send(paths, peer), start=1):
-        if isinstance(outcome.answer, Stored):
-            accepted += 1
-        else:
-            refused.append((outcome.path, outcome.answer.what))
-            problem = problem or outcome.answer.what
-        progress(done, len(paths))
-    return Sent(accepted=accepted, refused=tuple(refused), problem=problem)
+    outcomes = []
+    for outcome in send(paths, peer):
+        outcomes.append(outcome)
+        progress(len(outcomes), len(paths))
+    return tuple(outcomes)
 
 
 def _send_batch(batch: Sequence[_Outgoing], peer: Peer) -> Iterator[Outcome]:

@@ -40,11 +40,11 @@ UNREADABLE = (
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class DicomFiles:
-    """The files of a folder: those that are DICOM, and the others with the reason."""
+class UnreadableFile:
+    """A file that was left out, and why."""
 
-    paths: tuple[Path, ...]
-    skipped: tuple[tuple[Path, str], ...]
+    path: Path
+    reason: str
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -53,46 +53,29 @@ class StudyFiles:
 
     instances: tuple[pydicom.Dataset, ...]
     """Images with truncated pixels are among them: whoever needs those pixels finds out, the others do not care."""
-    unreadable: tuple[tuple[Path, str], ...]
-    """The files that were left out, and why."""
+    unreadable: tuple[UnreadableFile, ...]
 
 
-def find_dicom_files(folder: Path) -> DicomFiles:
-    """Tell the DICOM files below a folder (or one file) from the others by their file meta information alone."""
-    paths: list[Path] = []
-    skipped: list[tuple[Path, str]] = []
-    for path in _files_below(folder):
-        try:
-            meta = read_file_meta_info(path)
-            reason = "" if "TransferSyntaxUID" in meta else "it does not name its transfer syntax"
-        except UNREADABLE as error:
-            reason = _reason(error)
-        if reason:
-            skipped.append((path, reason))
-        else:
-            paths.append(path)
-    return DicomFiles(paths=tuple(paths), skipped=tuple(skipped))
-
-
-def read_folder(folder: Path) -> StudyFiles:
-    """Read every file below a folder, see ``read``."""
-    return read(_files_below(folder))
+def files_below(folder: Path) -> tuple[Path, ...]:
+    """Every file below a folder in the order of their names; hidden ones and DICOMDIR left out."""
+    found = (path for path in folder.rglob("*") if path.is_file() and path.name != "DICOMDIR")
+    return tuple(sorted(path for path in found if not _is_hidden(path.relative_to(folder))))
 
 
 def read(paths: Iterable[Path]) -> StudyFiles:
     """Read the headers of DICOM files; their pixels are read from the file on first use, which must still be there."""
     instances: list[pydicom.Dataset] = []
-    unreadable: list[tuple[Path, str]] = []
+    unreadable: list[UnreadableFile] = []
     for path in paths:
         try:
             instance = _read_one(path)
         except UNREADABLE as error:
-            unreadable.append((path, _reason(error)))
+            unreadable.append(UnreadableFile(path=path, reason=_reason(error)))
             continue
         if "StudyInstanceUID" in instance and "SOPInstanceUID" in instance:
             instances.append(instance)
         else:
-            unreadable.append((path, "it names no study or no instance (truncated?)"))
+            unreadable.append(UnreadableFile(path=path, reason="it names no study or no instance (truncated?)"))
     return StudyFiles(instances=tuple(instances), unreadable=tuple(unreadable))
 
 
@@ -102,14 +85,6 @@ def _read_one(path: Path) -> pydicom.Dataset:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # an unexpected end of the file: the missing elements speak for themselves
         return pydicom.dcmread(path, defer_size=None if deflated else DEFER_BYTES)
-
-
-def _files_below(folder: Path) -> tuple[Path, ...]:
-    """In the order of their names; hidden ones and DICOMDIR left out."""
-    if folder.is_file():
-        return (folder,)
-    found = (path for path in folder.rglob("*") if path.is_file() and path.name != "DICOMDIR")
-    return tuple(sorted(path for path in found if not _is_hidden(path.relative_to(folder))))
 
 
 def _is_hidden(path: Path) -> bool:

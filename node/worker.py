@@ -194,7 +194,7 @@ class Worker:
 
     def _unreadable_mr(self, images: Sequence[ReceivedInstance], files: study_files.StudyFiles) -> int:
         """How many MR images could not be read: without them a slice may be missing where nobody would notice."""
-        unreadable = {path for path, _ in files.unreadable}
+        unreadable = {file.path for file in files.unreadable}
         return sum(image.modality == "MR" and self._spool.absolute(image.path) in unreadable for image in images)
 
     def _declined(self, declined: Declined, source: Sequence[pydicom.Dataset], study: StudyRecord) -> Outcome:

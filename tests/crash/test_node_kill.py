@@ -107,13 +107,14 @@ def send(images: Sequence[Dataset], node: Node, folder: Path) -> None:
     for image in images:
         left.append(folder / f"{image.SOPInstanceUID}.dcm")
         image.save_as(left[-1], enforce_file_format=True)
+    modality = sender.Peer(
+        host="127.0.0.1", port=node.port, ae_title="SPINENODE", calling_ae_title="MODALITY", connect_timeout_s=5
+    )
     deadline = time.monotonic() + 60
     while left:
         assert time.monotonic() < deadline, node.words()[-4000:]
-        sent = sender.send_files(
-            left, host="127.0.0.1", port=node.port, ae_title="SPINENODE", calling_ae_title="MODALITY"
-        )
-        left = [path for path, _ in sent.refused]
+        outcomes = sender.send(left, modality)
+        left = [outcome.path for outcome in outcomes if not isinstance(outcome.answer, sender.Stored)]
 
 
 def every_result_arrived_once(archive: Answering, studies: int) -> None:

@@ -19,8 +19,7 @@ from pydicom.dataset import FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian
 
 from node.retry import Failure
-from node.sender import NoAnswer, Outcome, Peer, Stored, echo, send, send_files
-from node.settings import ArchiveSettings
+from node.sender import Outcome, Peer, SendError, Stored, echo, send
 
 pytestmark = [
     pytest.mark.peers,
@@ -149,11 +148,10 @@ def test_what_failed_while_storescp_was_down_goes_when_it_is_up(
 
 def test_storescp_answers_an_echo(tmp_path: Path, require_program: RequireProgram) -> None:
     port = free_port()
-    archive = ArchiveSettings(name="pacs", ae_title="ARCHIVE", host="127.0.0.1", port=port)
-    with pytest.raises(NoAnswer, match="Connection refused"):
-        echo(archive)
+    with pytest.raises(SendError, match="Connection refused"):
+        echo(peer_at(port))
     with storescp(require_program("storescp"), tmp_path / "archive", port):
-        assert echo(archive) == "0x0000 success"
+        assert echo(peer_at(port)) == "0x0000 success"
 
 
 @pytest.mark.parametrize(("encoder", "syntax"), [("dcmcrle", "RLE Lossless"), ("dcmcjpeg", "JPEG Lossless")])
@@ -165,8 +163,8 @@ def test_a_compressed_file_is_sent_as_it_is(
     subprocess.run([str(require_program(encoder)), str(source), str(compressed)], check=True, timeout=30)
     program = require_program("storescp")
     with storescp(program, tmp_path / "archive", port := free_port(), "+xa") as archive:
-        sent = send_files([compressed], host="127.0.0.1", port=port, ae_title="ARCHIVE", calling_ae_title="SPINENODE")
-    assert sent.accepted == 1
+        (outcome,) = send([compressed], peer_at(port))
+    assert outcome.answer == Stored(status="0x0000 success")
     (stored,) = archive.iterdir()
     assert pydicom.dcmread(stored).file_meta.TransferSyntaxUID.name.startswith(syntax)
     assert pydicom.dcmread(stored).PixelData == pydicom.dcmread(compressed).PixelData

@@ -15,7 +15,7 @@ from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, JPEG2000
 from pynetdicom import AllStoragePresentationContexts, evt
 
 from node.retry import Failure
-from node.sender import NoAnswer, Outcome, Peer, Stored, echo, send, send_files
+from node.sender import Outcome, Peer, SendError, Stored, echo, peer_of, send, send_folder
 from node.settings import ArchiveSettings
 from tests.scripted_archive import AE_TITLE, answering, closed_port
 
@@ -193,33 +193,29 @@ def test_a_folder_tells_how_far_it_is_and_what_was_refused(tmp_path: Path) -> No
     paths = [write_object(tmp_path, n) for n in (1, 2, 3)]
     steps: list[tuple[int, int]] = []
     with answering(refuse_second) as archive:
-        sent = send_files(
-            paths,
-            host="127.0.0.1",
-            port=archive.port,
-            ae_title=AE_TITLE,
-            calling_ae_title="SPINENODE",
-            progress=lambda done, total: steps.append((done, total)),
-        )
-    assert sent.accepted == 2
-    assert sent.refused == ((paths[1], "0xC000 cannot understand"),)
-    assert sent.problem == "0xC000 cannot understand"
+        outcomes = send_folder(paths, peer_at(archive.port), lambda done, total: steps.append((done, total)))
+    assert [outcome.path for outcome in outcomes] == paths
+    assert failure(outcomes[1]).what == "0xC000 cannot understand"
+    assert [isinstance(outcome.answer, Stored) for outcome in outcomes] == [True, False, True]
     assert steps == [(1, 3), (2, 3), (3, 3)]
 
 
-def archive_at(port: int) -> ArchiveSettings:
-    return ArchiveSettings(name="pacs", ae_title=AE_TITLE, host="127.0.0.1", port=port)
+def test_an_archive_of_the_settings_is_a_peer_with_its_own_calling_title() -> None:
+    archive = ArchiveSettings(name="pacs", ae_title="PACS", host="pacs.example", port=104, calling_ae_title="GRADER")
+    expected = Peer(host="pacs.example", port=104, ae_title="PACS", calling_ae_title="GRADER", connect_timeout_s=3)
+    assert peer_of(archive, 3) == expected
+    assert expected.address == "PACS@pacs.example:104"
 
 
 def test_an_echo_gives_the_status() -> None:
     with answering() as archive:
-        assert echo(archive_at(archive.port)) == "0x0000 success"
+        assert echo(peer_at(archive.port)) == "0x0000 success"
 
 
 def test_an_echo_to_nobody_names_address_and_reason() -> None:
     port = closed_port()
-    with pytest.raises(NoAnswer, match=f"cannot connect to 127.0.0.1:{port}: Connection refused"):
-        echo(archive_at(port))
+    with pytest.raises(SendError, match=f"cannot connect to 127.0.0.1:{port}: Connection refused"):
+        echo(peer_at(port))
 
 
 @pytest.fixture
@@ -244,5 +240,5 @@ def listener_that_hangs_up() -> Iterator[int]:
 
 
 def test_a_listener_that_is_not_dicom_is_told_from_nobody(listener_that_hangs_up: int) -> None:
-    with pytest.raises(NoAnswer, match="answers but makes no association: is it DICOM"):
-        echo(archive_at(listener_that_hangs_up))
+    with pytest.raises(SendError, match="answers but makes no association: is it DICOM"):
+        echo(peer_at(listener_that_hangs_up))

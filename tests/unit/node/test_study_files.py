@@ -16,6 +16,7 @@ from pydicom.uid import (
 )
 
 from node import study_files
+from node.study_files import UnreadableFile
 
 PIXELS = np.arange(256 * 256, dtype=np.uint16).reshape(256, 256)
 
@@ -64,14 +65,14 @@ def test_a_text_file_is_named_and_the_images_beside_it_are_read(tmp_path: Path) 
     text.write_text("not an image", encoding="utf-8")
     found = study_files.read([text, image])
     assert len(found.instances) == 1
-    assert found.unreadable == ((text, "not a DICOM file"),)
+    assert found.unreadable == (UnreadableFile(path=text, reason="not a DICOM file"),)
 
 
 def test_an_empty_file_and_a_missing_one_are_named(tmp_path: Path) -> None:
     (tmp_path / "empty").touch()
     found = study_files.read([tmp_path / "empty", tmp_path / "missing"])
-    assert [path.name for path, _ in found.unreadable] == ["empty", "missing"]
-    assert dict(found.unreadable)[tmp_path / "missing"] == "No such file or directory"
+    assert [file.path.name for file in found.unreadable] == ["empty", "missing"]
+    assert found.unreadable[1].reason == "No such file or directory"
 
 
 @pytest.mark.parametrize("kept", [140, 200, 300, 400, 500])
@@ -88,7 +89,7 @@ def test_a_file_cut_off_before_its_uids_is_named(tmp_path: Path) -> None:
     path.write_bytes(whole[: whole.index(b"MR") - 8])
     found = study_files.read([path])
     assert found.instances == ()
-    assert found.unreadable == ((path, "it names no study or no instance (truncated?)"),)
+    assert [file.reason for file in found.unreadable] == ["it names no study or no instance (truncated?)"]
 
 
 def test_an_image_cut_off_in_its_pixels_keeps_its_header(tmp_path: Path) -> None:
@@ -104,23 +105,11 @@ def test_an_image_cut_off_in_its_pixels_keeps_its_header(tmp_path: Path) -> None
 def test_files_are_found_in_folders_below_in_the_order_of_their_names(tmp_path: Path) -> None:
     second = write_image(tmp_path / "b" / "1")
     first = write_image(tmp_path / "a" / "9")
-    assert study_files.find_dicom_files(tmp_path).paths == (first, second)
+    assert study_files.files_below(tmp_path) == (first, second)
 
 
 def test_hidden_files_and_the_dicomdir_are_left_out(tmp_path: Path) -> None:
     write_image(tmp_path / "DICOMDIR")
     write_image(tmp_path / ".cache" / "image")
     (tmp_path / ".DS_Store").touch()
-    found = study_files.find_dicom_files(tmp_path)
-    assert found.paths == ()
-    assert found.skipped == ()
-
-
-def test_one_file_may_stand_for_a_folder(tmp_path: Path) -> None:
-    image = write_image(tmp_path / "image")
-    assert study_files.find_dicom_files(image).paths == (image,)
-
-
-def test_what_is_skipped_is_named_with_the_reason(tmp_path: Path) -> None:
-    (tmp_path / "report.pdf").write_bytes(b"%PDF-1.7")
-    assert study_files.find_dicom_files(tmp_path).skipped == ((tmp_path / "report.pdf", "not a DICOM file"),)
+    assert study_files.files_below(tmp_path) == ()
