@@ -22,24 +22,14 @@ from node.ledger import Ledger
 OBJECT_TO_STOP_AT = 3
 
 
-def _pause_before(function: Callable[..., Any], name: str) -> Callable[..., Any]:
-    return _paused(function, name, before=True)
-
-
-def _pause_after(function: Callable[..., Any], name: str) -> Callable[..., Any]:
-    return _paused(function, name, before=False)
-
-
-def _paused(function: Callable[..., Any], name: str, *, before: bool) -> Callable[..., Any]:
+def _pause_after(function: Callable[..., Any], name: str, *, call: int = OBJECT_TO_STOP_AT) -> Callable[..., Any]:
     calls = 0
 
     def replaced(*arguments: Any, **named: Any) -> Any:
         nonlocal calls
         calls += 1
-        if before and calls == OBJECT_TO_STOP_AT:
-            _stop_here(name)
         value = function(*arguments, **named)
-        if not before and calls == OBJECT_TO_STOP_AT:
+        if calls == call:
             _stop_here(name)
         return value
 
@@ -52,7 +42,8 @@ def _stop_here(name: str) -> None:
 
 
 def _pause_in_file(name: str) -> None:
-    spool._write_all = _pause_after(spool._write_all, name)
+    # each object is written in two calls: its file header, then the data set, which is not there yet
+    spool._write_all = _pause_after(spool._write_all, name, call=2 * OBJECT_TO_STOP_AT - 1)
 
 
 def _pause_before_rename(name: str) -> None:

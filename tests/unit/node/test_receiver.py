@@ -1,0 +1,185 @@
+"""The receiver as a real process, asked by pynetdicom: who may associate, what it answers, logs and loads."""
+
+from __future__ import annotations
+
+import socket
+import struct
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from pydicom.uid import UID, ExplicitVRLittleEndian, JPEG2000Lossless, MRImageStorage
+from pynetdicom import AE
+from pynetdicom.association import Association
+from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
+
+from node import storage_scp
+from node.settings import ReceiverSettings
+from node.storage_scp import CannotListen, listen
+from tests.receiving import Receiver
+from tests.unit.node.encoded_images import encoded, mr_image
+
+RSS_LIMIT_MB = 100
+
+
+@pytest.fixture(scope="module")
+def receiver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Receiver]:
+    with Receiver(
+        tmp_path_factory.mktemp("receiver"), allowed_calling_ae_titles=["MODALITY"], acse_timeout_s=2
+    ) as running:
+        yield running
+
+
+def associate(
+    receiver: Receiver,
+    *,
+    calling: str = "MODALITY",
+    called: str = "SPINENODE",
+    sop_class: str = MRImageStorage,
+    transfer_syntaxes: tuple[str, ...] = (ExplicitVRLittleEndian,),
+) -> Association:
+    ae = AE(ae_title=calling)
+    ae.acse_timeout = ae.dimse_timeout = ae.network_timeout = 20
+    ae.add_requested_context(sop_class, [UID(syntax) for syntax in transfer_syntaxes])
+    ae.add_requested_context(Verification)
+    return ae.associate("127.0.0.1", receiver.port, ae_title=called)
+
+
+def test_echo_is_answered(receiver: Receiver) -> None:
+    association = associate(receiver)
+    assert association.send_c_echo().Status == 0x0000
+    association.release()
+
+
+def test_an_image_is_kept_as_it_was_sent(receiver: Receiver) -> None:
+    association = associate(receiver)
+    assert association.send_c_store(mr_image(1)).Status == 0x0000
+    association.release()
+    assert receiver.kept()["1.2.3.1.1"].endswith(encoded(mr_image(1)))
+    receiver.wait_for_log("association of 'MODALITY' at 127.0.0.1 released: 1 new")
+
+
+@pytest.mark.parametrize(
+    ("calling", "called", "why"),
+    [
+        ("STRANGER", "SPINENODE", "it is not in receiver.allowed_calling_ae_titles"),
+        ("MODALITY", "OTHER", "it called 'OTHER', not receiver.ae_title 'SPINENODE'"),
+    ],
+)
+def test_a_stranger_is_refused_and_the_log_names_the_setting(
+    receiver: Receiver, calling: str, called: str, why: str
+) -> None:
+    assert associate(receiver, calling=calling, called=called).is_rejected
+    receiver.wait_for_log(f"association of '{calling}' at 127.0.0.1 refused: {why}")
+
+
+@pytest.mark.parametrize(
+    "sop_class", ["1.2.840.10008.5.1.4.1.1.88.34", "1.2.826.0.1.9999.7", "1.2.840.10008.5.1.4.1.1.5"]
+)
+@pytest.mark.parametrize("syntaxes", [(JPEG2000Lossless,), ("1.2.826.0.1.9999.1",)])
+def test_every_storage_class_and_transfer_syntax_is_accepted(
+    receiver: Receiver, sop_class: str, syntaxes: tuple[str, ...]
+) -> None:
+    association = associate(receiver, sop_class=sop_class, transfer_syntaxes=syntaxes)
+    accepted = {context.abstract_syntax: context.transfer_syntax[0] for context in association.accepted_contexts}
+    association.release()
+    assert accepted[UID(sop_class)] == syntaxes[0]
+
+
+def test_a_service_that_it_does_not_give_is_refused(receiver: Receiver) -> None:
+    study_root_find = "1.2.840.10008.5.1.4.1.2.2.1"
+    association = associate(receiver, sop_class=study_root_find)
+    assert [context.abstract_syntax for context in association.rejected_contexts] == [study_root_find]
+    association.release()
+
+
+def test_what_is_refused_is_refused_alone(receiver: Receiver) -> None:
+    association = associate(receiver)
+    nameless = mr_image(10)
+    del nameless.StudyInstanceUID
+    assert association.send_c_store(nameless).Status == 0xA900
+    assert association.send_c_store(mr_image(11)).Status == 0x0000
+    association.release()
+    assert "1.2.3.1.10" not in receiver.kept()
+    assert "1.2.3.1.11" in receiver.kept()
+
+
+def test_scanners_of_ports_leave_nothing_behind(receiver: Receiver) -> None:
+    before = (receiver.threads, receiver.open_files)
+    for number in range(30):
+        with socket.create_connection(("127.0.0.1", receiver.port)) as connection:
+            if number % 2:  # ends with a reset
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            if number % 3:
+                connection.sendall(b"GET / HTTP/1.1\r\n\r\n" if number % 3 == 1 else struct.pack(">BBL", 4, 0, 2**31))
+    deadline = time.monotonic() + 30
+    while (receiver.threads, receiver.open_files) > before and time.monotonic() < deadline:
+        time.sleep(0.2)
+    assert (receiver.threads, receiver.open_files) <= before
+    association = associate(receiver)
+    assert association.send_c_echo().Status == 0x0000
+    association.release()
+
+
+def test_it_stays_small_and_loads_nothing_that_grades(receiver: Receiver) -> None:
+    association = associate(receiver)
+    for number in range(100, 130):
+        assert association.send_c_store(mr_image(number)).Status == 0x0000
+    association.release()
+    assert receiver.rss_mb < RSS_LIMIT_MB
+    assert not [
+        name for name in receiver.loaded_files if "torch" in name or "gdcm" in name or "openblas" in name.lower()
+    ]
+
+
+def test_zz_its_log_of_all_this_names_no_patient_and_no_uid(receiver: Receiver) -> None:
+    """Last in the file: everything above has been logged at DEBUG."""
+    log = "\n".join(line for line in receiver.log.splitlines() if "alembic" not in line)
+    assert "released" in log
+    assert "SECRET" not in log
+    assert "1.2.3" not in log
+
+
+@pytest.mark.slow
+def test_an_address_that_is_not_allowed_is_cut_off_before_a_word(tmp_path: Path) -> None:
+    with Receiver(tmp_path, allowed_addresses=["10.0.0.0/8"]) as receiver:
+        with socket.create_connection(("127.0.0.1", receiver.port)) as connection:
+            connection.settimeout(10)
+            assert connection.recv(1) == b""
+        receiver.wait_for_log("connection from 127.0.0.1 closed: not in receiver.allowed_addresses")
+
+
+@pytest.mark.slow
+def test_the_limit_of_associations_is_a_transient_refusal(tmp_path: Path) -> None:
+    with Receiver(tmp_path, maximum_associations=1) as receiver:
+        first = associate(receiver)
+        second = associate(receiver)
+        assert second.is_rejected
+        first.release()
+        receiver.wait_for_log("refused: receiver.maximum_associations (1) are open")
+
+
+@pytest.mark.slow
+def test_a_disk_below_the_watermark_is_out_of_resources(tmp_path: Path) -> None:
+    with Receiver(tmp_path, minimum_free_mb=2**40) as receiver:
+        association = associate(receiver)
+        assert association.send_c_store(mr_image(1)).Status == 0xA700
+        association.release()
+
+
+@pytest.mark.slow
+def test_sigterm_ends_it_soon_even_with_an_association_open(tmp_path: Path) -> None:
+    with Receiver(tmp_path) as receiver:
+        associate(receiver)
+        started = time.monotonic()
+        assert receiver.stop() == 0
+        assert time.monotonic() - started < 10
+
+
+def test_a_port_that_is_taken_is_named_with_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(storage_scp, "_prepare_libraries", lambda: None)  # it changes the whole process, here pytest's
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(CannotListen, match=rf"127\.0\.0\.1 port {port}: .*receiver\.port"):
+            listen(ReceiverSettings(port=port), intake=None)  # type: ignore[arg-type]
