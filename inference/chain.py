@@ -125,7 +125,7 @@ def _candidate(
     _, vectors = np.linalg.eigh(np.cov((points_mm - center).T, aweights=weight))
     along = vectors[:, 1] * (1 if vectors[1, 1] >= 0 else -1)
     offset = points_mm - center
-    width = float(np.ptp(np.percentile(offset @ along, [1, 99])))
+    width = float(np.ptp(np.percentile(offset @ along, [1, 99])) + plane.pixel_mm.mean())
     if width < LEAST_WIDTH_MM * least:
         return None
     return Candidate(

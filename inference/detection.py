@@ -18,10 +18,10 @@ from torch import nn
 from torch.nn import functional
 
 from inference.anatomy import Found, FoundBody, FoundDisc
-from inference.chain import Beneath, Candidate, beneath, discs_of
+from inference.chain import FAINT, Beneath, Candidate, beneath, discs_of
 from inference.marks import Marks, Plane, Tissue
 from inference.networks.localiser import PIXEL_MM, standardised
-from inference.outlines import TracedDisc, endplate, trace_body, trace_canal, trace_disc
+from inference.outlines import EDGE, TracedDisc, endplate, trace_body, trace_canal, trace_disc
 from inference.volume import FloatArray, SagittalVolume, VoxelArray, upright
 
 SLICE_STEP_MM = 2.0
@@ -32,6 +32,8 @@ BLEND_MM = 5.0
 """Slices so near to the middle of the sac vote together; the sac is 15-20 mm wide."""
 FOLLOW_MM = 20.0
 """Along the spine the middle of the sac is smoothed with this Gaussian: a scoliosis bends slower."""
+STRAY_SHARE = 0.15
+"""A part of the marks smaller than this share of the largest part does not move the middle."""
 EDGE_MM = 1.5
 """A disc whose outline comes so near to the edge of the image is cut off by it."""
 LEAST_SAC_MM2 = 150.0
@@ -47,14 +49,14 @@ def find(volume: SagittalVolume, localiser: nn.Module) -> Found:
     """
     seen = upright(volume)
     marks = mark(seen, localiser)
-    middle = middle_places(marks, seen.spacing_mm[0])
+    middle = middle_places(marks)
     stride = marks.slice_indices[1] - marks.slice_indices[0] if len(marks.slice_indices) > 1 else 1
     plane = marks.blended(middle, reach=BLEND_MM / (stride * seen.spacing_mm[0]))
     found: list[_SeenDisc] = []
     for candidate in discs_of(plane):
         row = int(np.clip(candidate.center_mm[0] / plane.pixel_mm[0], 0, len(middle) - 1))
         place = int(np.clip(round(middle[row]), 0, len(marks.slice_indices) - 1))
-        traced = trace_disc(marks.plane(place), candidate) or trace_disc(plane, candidate)
+        traced = _traced(marks.plane(place), plane, candidate)
         if traced is not None:
             found.append(_SeenDisc(candidate=candidate, place=place, traced=traced, below=beneath(plane, candidate)))
     discs = tuple(_disc(seen, marks, each) for each in found)
@@ -94,7 +96,7 @@ def mark(upright_volume: SagittalVolume, localiser: nn.Module) -> Marks:
     )
 
 
-def middle_places(marks: Marks, slice_spacing_mm: float) -> FloatArray:
+def middle_places(marks: Marks) -> FloatArray:
     """(rows,) place among the marked slices where the middle of the spine is, for each row; not rounded.
 
     The mean place of the sac's marks in each row, smoothed along the body; of the discs' and bodies' marks where
@@ -110,7 +112,7 @@ def middle_places(marks: Marks, slice_spacing_mm: float) -> FloatArray:
         mass = sure[:, Tissue.DISC].sum(axis=2).astype(np.float64)
     if mass.sum() == 0:
         return np.full(rows, (count - 1) / 2)
-    mass = _largest_part(mass)
+    mass = _large_parts(mass)
     sigma = FOLLOW_MM / marks.pixel_mm[0]
     weight = ndimage.gaussian_filter1d(mass.sum(axis=0), sigma, mode="constant")
     moment = ndimage.gaussian_filter1d((mass * np.arange(count)[:, None]).sum(axis=0), sigma, mode="constant")
@@ -120,11 +122,22 @@ def middle_places(marks: Marks, slice_spacing_mm: float) -> FloatArray:
     return middle
 
 
-def _largest_part(mass: FloatArray) -> FloatArray:
+def _large_parts(mass: FloatArray) -> FloatArray:
+    """Without stray marks; a sac in several parts (stenosis interrupts it) keeps them all."""
     components, count = ndimage.label(mass > 0, structure=np.ones((3, 3)))
     sizes = ndimage.sum_labels(mass, components, range(1, count + 1))
-    kept: FloatArray = np.where(components == int(np.argmax(sizes)) + 1, mass, 0.0)
+    large = np.flatnonzero(sizes >= STRAY_SHARE * sizes.max()) + 1
+    kept: FloatArray = np.where(np.isin(components, large), mass, 0.0)
     return kept
+
+
+def _traced(own: Plane, blended: Plane, candidate: Candidate) -> TracedDisc | None:
+    """The disc on its own mid-slice; where it is not marked there, on the blended plane; where faint, at a lower edge."""
+    for plane in (own, blended, own.lifted(Tissue.DISC, FAINT / EDGE), blended.lifted(Tissue.DISC, FAINT / EDGE)):
+        traced = trace_disc(plane, candidate)
+        if traced is not None:
+            return traced
+    return None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

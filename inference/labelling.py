@@ -25,8 +25,10 @@ CUT_OFF = 0.04
 """Prior: share of lumbar studies whose image ends above or in S1."""
 CUT_OFF_BELOW = (0.45, 0.28, 0.17, 0.10)
 """Prior, where the image is cut off: the lowest disc seen is L5/S1, L4/L5, L3/L4, L2/L3."""
-BLUR = 0.01
+BLUR = 0.003
 """The marks beneath a disc are never trusted to more than 1 - BLUR."""
+TRANSITIONAL = 0.03
+"""Share of spines with a lumbosacral transition that no lumbar image can number: no name is surer than the rest."""
 DOUBTFUL = 0.8
 """Below this level confidence a reader is told."""
 GAP = 1.55
@@ -58,7 +60,7 @@ def name(found: Found) -> Spine:
     levels = _levels(len(discs), skipped, best)
     first = next(index for index, level in enumerate(levels) if level is not None)
     named = tuple(
-        _named(disc, level, best.probability * MISSED ** sum(skipped[index:]))
+        _named(disc, level, (1 - TRANSITIONAL) * best.probability * MISSED ** sum(skipped[index:]))
         for index, (disc, level) in enumerate(zip(discs, levels, strict=True))
         if level is not None and disc.complete
     )
@@ -91,9 +93,9 @@ def namings(discs: Sequence[FoundDisc]) -> tuple[Naming, ...]:
 
 def _sacral_share(disc: FoundDisc) -> float:
     """How likely it is S1, not a lumbar vertebra, that lies beneath: 0.5 where nothing is seen there."""
-    seen = disc.beneath_in_view * (disc.sacrum_beneath + disc.vertebra_beneath)
-    share = (disc.beneath_in_view * disc.sacrum_beneath + 0.01) / (seen + 0.02)
-    return float(np.clip(share, BLUR, 1 - BLUR))
+    sacral, lumbar = disc.beneath_in_view * disc.sacrum_beneath, disc.beneath_in_view * disc.vertebra_beneath
+    odds = ((sacral + 0.02) / (lumbar + 0.02)) ** 2
+    return float(np.clip(odds / (1 + odds), BLUR, 1 - BLUR))
 
 
 def _refuse_what_is_no_lumbar_spine(found: Found) -> None:

@@ -49,6 +49,12 @@ class Plane:
         )
         return values
 
+    def lifted(self, tissue: Tissue, share: float) -> Plane:
+        """The plane with one tissue's probabilities divided by ``share`` (at most 1)."""
+        probabilities = self.probabilities.copy()
+        probabilities[tissue] = np.clip(probabilities[tissue] / share, 0, 1)
+        return Plane(probabilities=probabilities, pixel_mm=self.pixel_mm)
+
     def inside(self, points_mm: FloatArray) -> NDArray[np.bool_]:
         """(..., 2) points -> (...) whether the image reaches there."""
         within: NDArray[np.bool_] = np.all((points_mm >= 0) & (points_mm <= self.size_mm), axis=-1)

@@ -94,6 +94,18 @@ def view_of(labelled: LabelledSlice, chance: Chance) -> View:
     return View(pixels=pixels, targets=targets, weights=weights)
 
 
+def plain_view(pixels: NDArray[np.float32], labels: NDArray[np.uint8]) -> View:
+    """A whole stored slice (rows, columns) in pixels of 1 mm, nothing changed; padded to multiples of 16."""
+    size = [round(n * STORED_PIXEL_MM / 16) * 16 for n in labels.shape]
+    steps = [(torch.arange(n) - (n - 1) / 2) / STORED_PIXEL_MM * 2 / m for n, m in zip(size, labels.shape, strict=True)]
+    y, x = torch.meshgrid(*steps, indexing="ij")
+    one_hot = torch.stack([torch.from_numpy((labels == label).astype(np.float32)) for label in Label])
+    stacked = torch.cat((torch.from_numpy(pixels)[None], one_hot))[None]
+    sampled = functional.grid_sample(stacked, torch.stack((x, y), -1)[None], align_corners=False)[0]
+    targets = sampled[1:][[Label.DISC, Label.VERTEBRA, Label.CANAL, Label.SACRUM]]
+    return View(pixels=sampled[0], targets=targets, weights=torch.ones_like(targets))
+
+
 def _sampling_grid(labels: NDArray[np.uint8], chance: Chance) -> Tensor:
     """(CROP, CROP, 2) x, y in grid_sample's -1..1: rotated +-20 degrees, zoomed 0.75-1.3, stretched, shifted."""
     rows, columns = labels.shape[1:]

@@ -1,0 +1,70 @@
+import numpy as np
+import torch
+
+from inference.training.augmentation import CROP, Chance, Label, LabelledSlice, View, plain_view, view_of
+
+
+def a_slice(*, sacrum_known: bool = True) -> LabelledSlice:
+    """Grey 0.2, with a bright disc 40 mm wide over a dark body; S1 and its surroundings beneath; an unknown corner."""
+    pixels, labels = np.full((1, 400, 320), 0.2, np.float32), np.zeros((1, 400, 320), np.uint8)
+    for label, rows, columns, grey in (
+        (Label.VERTEBRA, slice(150, 185), slice(140, 194), 0.5),
+        (Label.DISC, slice(185, 200), slice(140, 194), 0.9),
+        (Label.BESIDE_SACRUM, slice(200, 250), slice(130, 204), 0.4),
+        (Label.SACRUM, slice(200, 228), slice(145, 190), 0.4),
+        (Label.UNKNOWN, slice(0, 100), slice(0, 320), 0.2),
+    ):
+        labels[0, rows, columns] = label
+        pixels[0, rows, columns] = grey
+    return LabelledSlice(pixels=pixels, labels=labels, sacrum_known=sacrum_known)
+
+
+def views(count: int = 20) -> list[View]:
+    return [view_of(a_slice(), Chance((3, number))) for number in range(count)]
+
+
+def test_the_same_chance_gives_the_same_view_and_another_chance_another() -> None:
+    one, same, other = (view_of(a_slice(), Chance((3, number))) for number in (5, 5, 6))
+    assert torch.equal(one.pixels, same.pixels)
+    assert not torch.equal(one.pixels, other.pixels)
+
+
+def test_views_are_bounded_and_finite() -> None:
+    for view in views():
+        assert view.pixels.shape == (CROP, CROP)
+        assert view.targets.shape == view.weights.shape == (4, CROP, CROP)
+        assert torch.isfinite(view.pixels).all()
+        assert view.pixels.abs().max() <= 2
+        assert 0 <= view.targets.min()
+        assert view.targets.max() <= 1
+        assert set(view.weights.unique().tolist()) == {0.0, 1.0} or view.weights.min() >= 0
+
+
+def test_size_on_the_view_stays_within_the_zoom() -> None:
+    """The disc is 40.5 x 11.25 mm = 456 mm2; zoomed 0.75-1.3 in each direction, cut by the edges at most away."""
+    areas = [float(view.targets[0].sum()) for view in views(40)]
+    assert max(areas) < 456 * 1.3**2 * 1.1
+    assert np.median([area for area in areas if area > 50]) > 456 * 0.4
+
+
+def test_nothing_is_taught_where_nothing_is_known() -> None:
+    plain = plain_view(a_slice().pixels[0], a_slice().labels[0])
+    assert plain.targets[:, :70].sum() == 0
+    taught = [view for view in views() if view.weights[0].min() < 0.5]
+    assert taught  # the unknown corner is met, and is left out of every channel
+    for view in taught:
+        unknown = view.weights[0] == 0
+        assert (view.weights[3][unknown] == 0).all()
+
+
+def test_a_sacrum_that_is_not_sure_is_not_taught() -> None:
+    view = view_of(a_slice(sacrum_known=False), Chance((3, 0)))
+    assert view.weights[3].sum() == 0
+    assert view.weights[0].sum() > 0
+
+
+def test_a_plain_view_changes_nothing_but_the_pixel_size() -> None:
+    plain = plain_view(a_slice().pixels[0], a_slice().labels[0])
+    assert plain.pixels.shape == (304, 240)  # 300 x 240 mm in multiples of 16
+    assert float(plain.targets[0].sum()) == np.float32(0) or abs(float(plain.targets[0].sum()) - 456) < 20
+    assert abs(float(plain.pixels[146, 125]) - 0.9) < 0.05
