@@ -1,0 +1,100 @@
+"""The settings: the file and the environment, and refusals that name the key."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from node.settings import Settings, SettingsError, load
+
+
+def written(folder: Path, content: str) -> Path:
+    file = folder / "node.toml"
+    file.write_text(content, encoding="utf-8")
+    return file
+
+
+def test_without_a_file_the_embedded_defaults_hold() -> None:
+    settings = load(None)
+    assert (settings.receiver.ae_title, settings.receiver.host, settings.receiver.port) == (
+        "SPINENODE",
+        "127.0.0.1",
+        11112,
+    )
+    assert settings.archives == ()
+    assert settings.database_url == f"sqlite:///{Path('spinenode-data/node.db').absolute()}"
+    assert settings.spool_dir == Path("spinenode-data/spool")
+
+
+def test_the_file_is_read(tmp_path: Path) -> None:
+    file = written(
+        tmp_path,
+        """
+        [node]
+        database_url = "postgresql+psycopg://node@db/spinenode"
+        [[archives]]
+        name = "pacs"
+        ae_title = "PACS"
+        host = "pacs.hospital"
+        port = 104
+        """,
+    )
+    settings = load(file)
+    assert settings.database_url == "postgresql+psycopg://node@db/spinenode"
+    assert [(archive.name, archive.port, archive.outputs) for archive in settings.archives] == [("pacs", 104, ())]
+
+
+def test_the_environment_wins_over_the_file_key_by_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = written(tmp_path, '[receiver]\nport = 104\nae_title = "ONE"\n')
+    monkeypatch.setenv("SPINENODE_RECEIVER__PORT", "11113")
+    settings = load(file)
+    assert (settings.receiver.port, settings.receiver.ae_title) == (11113, "ONE")
+
+
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [
+        ("[receiver]\nprot = 104\n", r"receiver\.prot: unknown key"),
+        ("[reciever]\nport = 104\n", r"reciever: unknown key"),
+        ("[receiver]\nport = 0\n", r"receiver\.port: .*greater than or equal to 1"),
+        ('[receiver]\nport = "many"\n', r"receiver\.port: .*valid integer"),
+        ('[receiver]\nae_title = "SEVENTEEN_LETTERS"\n', r"receiver\.ae_title: .*1 to 16 printable"),
+        ('[receiver]\nae_title = "A\\\\B"\n', r"receiver\.ae_title: .*no backslash"),
+        ('[receiver]\nae_title = "   "\n', r"receiver\.ae_title"),
+        ('[receiver]\nallowed_addresses = ["10.0.0.0/33"]\n', r"receiver\.allowed_addresses\.0"),
+        ('[receiver]\nallowed_addresses = ["pacs.hospital"]\n', r"receiver\.allowed_addresses\.0"),
+        ("[assembly]\nquiet_s = 0\n", r"assembly\.quiet_s"),
+        ('[inference]\ndevice = "gpu"\n', r"inference\.device"),
+        ('[results]\noutputs = ["pdf"]\n', r"results\.outputs\.0"),
+        ('[[archives]]\nname = "pacs"\n', r"archives\.0\.ae_title: Field required"),
+        ("[receiver\n", "not valid TOML"),
+    ],
+)
+def test_a_bad_setting_is_refused_by_its_name(tmp_path: Path, content: str, complaint: str) -> None:
+    with pytest.raises(SettingsError, match=complaint) as caught:
+        load(written(tmp_path, content))
+    assert "node.toml" in str(caught.value)
+
+
+def test_all_bad_settings_are_named_at_once(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError) as caught:
+        load(written(tmp_path, "[receiver]\nport = 0\nprot = 1\n[assembly]\nquiet_s = -1\n"))
+    assert all(key in str(caught.value) for key in ("receiver.port", "receiver.prot", "assembly.quiet_s"))
+
+
+def test_two_archives_of_one_name_are_refused(tmp_path: Path) -> None:
+    archive = '[[archives]]\nname = "pacs"\nae_title = "PACS"\nhost = "h"\nport = 104\n'
+    with pytest.raises(SettingsError, match="'pacs' is used twice"):
+        load(written(tmp_path, archive * 2))
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"missing\.toml: No such file"):
+        load(tmp_path / "missing.toml")
+
+
+def test_settings_do_not_change() -> None:
+    with pytest.raises(ValidationError, match="frozen"):
+        Settings().receiver.port = 1  # type: ignore[misc]
