@@ -14,7 +14,7 @@ from inference.volume import FloatArray
 
 def is_extended(transfer_syntax: UID, bits_stored: int) -> bool:
     """Whether pixel data of this kind has to be decoded here."""
-    return bool(transfer_syntax == JPEGExtended12Bit) and bits_stored > 8
+    return bool(transfer_syntax == JPEGExtended12Bit) and 8 < bits_stored <= 12
 
 
 def decode(code_stream: bytes, rows: int, columns: int, bits_stored: int) -> FloatArray:

@@ -35,7 +35,11 @@ def modality_values(frame: Frame) -> VoxelArray:
         # subtracting from lowest + highest storable value turns dark into bright and stays in range
         stored = (-1.0 if signed else 2.0**bits - 1) - stored
     slope = 1.0 if frame.slope is None or frame.slope == 0 else frame.slope  # a slope of 0 would erase the image
-    return np.asarray(stored * slope + (frame.intercept or 0.0), np.float32)
+    with np.errstate(over="ignore", invalid="ignore"):
+        values = np.asarray(stored * slope + (frame.intercept or 0.0), np.float32)
+    if not np.isfinite(values).all():
+        raise Unsuitable(f"The rescale slope or intercept is unusable ({_where(frame)}).")
+    return values
 
 
 def _stored_values(frame: Frame) -> FloatArray:

@@ -66,7 +66,7 @@ def stack_frames(frames: Sequence[Frame]) -> Stacked:
     first = ordered[0]
     voxel_to_patient = _voxel_to_patient(first, step)
     voxels = np.stack([pixels.of(frame) for frame in ordered])
-    if not np.isfinite(voxels).all() or voxels.min() == voxels.max():
+    if voxels.min() == voxels.max():
         raise Unsuitable("The images are empty: every pixel has the same value.")
     volume = SagittalVolume(
         voxels=voxels,

@@ -69,7 +69,8 @@ class SagittalVolume:
     def to_voxel(self, position_lps_mm: FloatArray) -> FloatArray:
         """(..., 3) LPS mm -> (..., 3) voxel coordinates (slice, row, column), not rounded."""
         inverse = np.linalg.inv(self.voxel_to_patient)
-        return np.asarray(position_lps_mm, np.float64) @ inverse[:3, :3].T + inverse[:3, 3]
+        voxel: FloatArray = np.asarray(position_lps_mm, np.float64) @ inverse[:3, :3].T + inverse[:3, 3]
+        return voxel
 
 
 def upright(volume: SagittalVolume) -> SagittalVolume:

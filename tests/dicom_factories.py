@@ -10,8 +10,11 @@ from typing import Any
 import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
+from pydicom.datadict import dictionary_VR, tag_for_keyword
+from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.sequence import Sequence as Items
+from pydicom.tag import Tag
 from pydicom.uid import UID, EnhancedMRImageStorage, ExplicitVRLittleEndian, MRImageStorage
 
 SAGITTAL = (0.0, 1.0, 0.0, 0.0, 0.0, -1.0)
@@ -111,6 +114,13 @@ def mr_series(
         )
         for index in range(count)
     ]
+
+
+def poison(image: Dataset, keyword: str, value: bytes, vr: str = "same") -> None:
+    """Put any bytes into an attribute, as a broken or hostile file would; "same" keeps the attribute's own VR."""
+    tag = Tag(int(tag_for_keyword(keyword) or 0))
+    kind = dictionary_VR(tag) if vr == "same" else vr
+    image._dict[tag] = RawDataElement(tag, kind, len(value), value, 0, False, True)
 
 
 def enhanced(classic: Sequence[Dataset]) -> Dataset:

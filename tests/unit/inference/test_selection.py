@@ -8,13 +8,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
-from pydicom.tag import Tag
 from pydicom.uid import EnhancedMRImageStorage, SecondaryCaptureImageStorage
 
 from inference.selection import Choice, choose
-from tests.dicom_factories import AXIAL, CORONAL, SAGITTAL, T1_TIMES, enhanced, mr_series, uid
+from tests.dicom_factories import AXIAL, CORONAL, SAGITTAL, T1_TIMES, enhanced, mr_series, poison, uid
 
 
 def t2(**changes: Any) -> list[Dataset]:
@@ -282,7 +280,7 @@ class TestHostileHeaders:
     def test_no_bytes_in_any_header_crash_the_choice(self, keyword: str, garbage: bytes, vr: str) -> None:
         series = t2(count=3)
         for image in series:
-            _poison(image, keyword, garbage, vr)
+            poison(image, keyword, garbage, vr)
         choice = choose(series)
         assert (choice.reason is None) == bool(choice.frames)
         assert all(item.reason for item in choice.rejected)
@@ -291,7 +289,7 @@ class TestHostileHeaders:
     def test_numbers_that_are_none_count_as_missing(self, number: str) -> None:
         series = t2(count=8)
         for image in series:
-            _poison(image, "EchoTime", number.encode(), "same")
+            poison(image, "EchoTime", number.encode(), "same")
         assert choose(series).rejected[0].reason.startswith("of unknown weighting")
 
     def test_header_text_never_reaches_a_reason(self) -> None:
@@ -309,11 +307,3 @@ class TestHostileHeaders:
         assert empty.SOPClassUID == EnhancedMRImageStorage
         del empty.PerFrameFunctionalGroupsSequence
         assert choose([empty]).reason is not None
-
-
-def _poison(image: Dataset, keyword: str, value: bytes, vr: str) -> None:
-    from pydicom.datadict import dictionary_VR, tag_for_keyword
-
-    tag = Tag(int(tag_for_keyword(keyword) or 0))
-    kind = dictionary_VR(tag) if vr == "same" else vr
-    image._dict[tag] = RawDataElement(tag, kind, len(value), value, 0, False, True)

@@ -14,8 +14,8 @@ from pydicom.uid import JPEG2000Lossless, JPEGLosslessSV1, JPEGLSLossless, RLELo
 from scipy.spatial.transform import Rotation
 
 from inference.stacking import stack
-from inference.volume import Unsuitable
-from tests.dicom_factories import SAGITTAL, enhanced, mr_image, mr_series
+from inference.volume import SagittalVolume, Unsuitable
+from tests.dicom_factories import SAGITTAL, enhanced, mr_image, mr_series, poison
 
 SMALL = np.arange(12, dtype=np.uint16).reshape(3, 4)
 
@@ -283,6 +283,39 @@ class TestRefusals:
         with pytest.raises(Unsuitable) as refused:
             stack(series)
         assert "secret" not in str(refused.value).lower()
+
+
+HOSTILE = [
+    *("Rows", "Columns", "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation", "SamplesPerPixel"),
+    *("NumberOfFrames", "PhotometricInterpretation", "PlanarConfiguration", "RescaleSlope", "RescaleIntercept"),
+    *("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "SliceThickness", "PixelData"),
+    *("SeriesDescription", "SOPInstanceUID", "TemporalPositionIdentifier", "SharedFunctionalGroupsSequence"),
+]
+
+
+class TestHostileHeaders:
+    @settings(max_examples=100, deadline=None)
+    @given(keyword=st.sampled_from(HOSTILE), garbage=st.binary(max_size=30), vr=st.sampled_from(["same", "UN", "DS"]))
+    def test_any_bytes_give_a_volume_or_a_refusal(self, keyword: str, garbage: bytes, vr: str) -> None:
+        series = small_series(3)
+        poison(series[1], keyword, garbage, vr)
+        told = _volume_or_refusal(series)
+        if isinstance(told, str):
+            assert told.endswith(".")
+        else:
+            assert np.isfinite(told.voxels).all()
+            assert np.isfinite(told.voxel_to_patient).all()
+
+    def test_a_slope_beyond_all_measure_is_refused(self) -> None:
+        with pytest.raises(Unsuitable, match="rescale slope"):
+            stack(small_series(3, RescaleSlope="1e300", RescaleIntercept="0"))
+
+
+def _volume_or_refusal(series: list[Dataset]) -> SagittalVolume | str:
+    try:
+        return stack(series).volume
+    except Unsuitable as refused:
+        return str(refused)
 
 
 def _compress(image: Dataset, syntax: str) -> None:
