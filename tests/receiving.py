@@ -25,8 +25,9 @@ START_WITHIN_S = 60
 class Receiver:
     """``with Receiver(folder) as receiver:`` runs one on ``receiver.port`` until the block ends."""
 
-    def __init__(self, folder: Path, *, pause_at: str = "", **settings: object) -> None:
+    def __init__(self, folder: Path, *, pause_at: str = "", database_url: str = "", **settings: object) -> None:
         self._folder = folder
+        self._database_url = database_url or f"sqlite:///{folder / 'data' / 'node.db'}"
         self._pause_at = pause_at
         self._settings = {"minimum_free_mb": 0} | settings
         self._said: queue.Queue[str] = queue.Queue()
@@ -40,9 +41,8 @@ class Receiver:
         """Starts the process and waits until it accepts associations."""
         lines = [f"{name} = {_toml(value)}" for name, value in self._settings.items()]
         toml = self._folder / "node.toml"
-        toml.write_text(
-            f'[node]\ndata_dir = "{self._folder / "data"}"\n[receiver]\n' + "\n".join(lines), encoding="utf-8"
-        )
+        node = f'[node]\ndata_dir = "{self._folder / "data"}"\ndatabase_url = "{self._database_url}"\n'
+        toml.write_text(node + "[receiver]\n" + "\n".join(lines), encoding="utf-8")
         command = [
             sys.executable,
             "-m",
@@ -129,7 +129,7 @@ class Receiver:
         return Spool(self._folder / "data" / "spool", minimum_free_bytes=0)
 
     def ledger(self) -> Ledger:
-        return open_ledger(f"sqlite:///{self._folder / 'data' / 'node.db'}")
+        return open_ledger(self._database_url)
 
     def kept(self) -> dict[str, bytes]:
         """The content of each image in the ledger, by SOP Instance UID, as its file has it now."""
