@@ -258,5 +258,5 @@ def _result_from_json(item: dict[str, str]) -> ResultObject:
 def _summary(report: Report) -> str:
     levels = [disc.level.value for disc in report.discs]
     span = f"{levels[0]} to {levels[-1]}" if levels else "none"
-    doubts = f", {len(report.quality)} remarks on quality" if report.quality else ""
-    return f"graded {len(levels)} discs ({span}) in {report.timing_s.get('total', 0.0):.1f} s{doubts}"
+    remarks = f", {len(report.quality)} remark(s) on quality" if report.quality else ""
+    return f"{len(levels)} discs ({span}) in {report.timing_s.get('total', 0.0):.1f} s{remarks}"

@@ -17,6 +17,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
+from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
@@ -26,21 +27,29 @@ from pydicom import Dataset
 from node import sender
 from node.ledger import Ledger, open_ledger
 from node.records import StudyState
+from tests import postgresql_server
 from tests.node_process import REPOSITORY, Archive, Node, configured
 from tests.report_factories import graded_study
 from tests.scripted_archive import AE_TITLE, answering
 from tests.scripted_archive import Archive as Answering
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.timeout(600),
+    # pynetdicom leaves the socket of a connection that failed to the garbage collector
+    pytest.mark.filterwarnings("ignore:.*unclosed <socket", "ignore::pytest.PytestUnraisableExceptionWarning"),
+]
 
 SHORT = '[results]\noutputs = ["measurement_report", "text_report"]\n'
 """Without captures a study is rendered in a moment, and more of them pass in a test."""
 
 
+@dataclass(kw_only=True)
 class StandInNode(Node):
     """A node with an answer instead of networks."""
 
-    grading_s = 0.2
+    grading_s: float = 0.2
+    database_url: str = ""
 
     def start(self, within_s: float = 90) -> None:
         already = self.words().count("spinenode is ready")
@@ -59,7 +68,7 @@ class StandInNode(Node):
         return {words[words.index("started") - 1]: int(words[-1]) for words in lines}
 
     def ledger(self) -> Ledger:
-        return open_ledger(f"sqlite:///{self.folder}/data/node.db")
+        return open_ledger(self.database_url or f"sqlite:///{self.folder}/data/node.db")
 
     def states(self) -> dict[StudyState, int]:
         ledger = self.ledger()
@@ -77,10 +86,13 @@ def until(condition: Callable[[], bool], within_s: float, node: Node) -> None:
 
 
 @contextmanager
-def stand_in(folder: Path, archive: Answering, grading_s: float) -> Iterator[StandInNode]:
+def stand_in(folder: Path, archive: Answering, grading_s: float, database_url: str = "") -> Iterator[StandInNode]:
     to = Archive(name="pacs", ae_title=AE_TITLE, port=archive.port)
     node = configured(folder, [to], quiet_s=0.5, extra=SHORT)
-    stand_in = StandInNode(folder=node.folder, port=node.port, config=node.config)
+    if database_url:
+        settings = node.config.read_text(encoding="utf-8")
+        node.config.write_text(settings.replace("[node]", f'[node]\ndatabase_url = "{database_url}"'), encoding="utf-8")
+    stand_in = StandInNode(folder=node.folder, port=node.port, config=node.config, database_url=database_url)
     stand_in.grading_s = grading_s
     stand_in.start()
     try:
@@ -130,9 +142,22 @@ def every_result_arrived_once(archive: Answering, studies: int) -> None:
     assert len(kinds) == 2 * studies
 
 
+@pytest.fixture
+def postgresql_url() -> Iterator[str]:
+    if postgresql_server.find_initdb() is None:
+        absent = pytest.fail if os.environ.get("REQUIRE_PEERS") == "1" else pytest.skip
+        absent("PostgreSQL is not installed: apt-get install postgresql")
+    with postgresql_server.running_server() as url:
+        yield f"{url}/postgres"
+
+
 @pytest.mark.parametrize("victim", ["worker", "node"])
-def test_a_kill_in_the_middle_of_grading_costs_nothing(tmp_path: Path, victim: str) -> None:
-    with answering() as archive, stand_in(tmp_path / "node", archive, grading_s=3) as node:
+@pytest.mark.parametrize("database", ["sqlite", pytest.param("postgresql", marks=pytest.mark.peers)])
+def test_a_kill_in_the_middle_of_grading_costs_nothing(
+    tmp_path: Path, victim: str, database: str, request: pytest.FixtureRequest
+) -> None:
+    url = request.getfixturevalue("postgresql_url") if database == "postgresql" else ""
+    with answering() as archive, stand_in(tmp_path / "node", archive, grading_s=3, database_url=url) as node:
         send(study(1), node, tmp_path / "study")
         until(lambda: StudyState.GRADING in node.states(), 30, node)
         time.sleep(1)

@@ -116,7 +116,7 @@ def test_a_graded_study_is_spooled_and_its_deliveries_are_listed(
     bench = Bench(ledger, spool, lambda _: study.report)
     study_id = bench.receive(study.source)
     assert bench.work(study_id) is StudyState.GRADED
-    assert ledger.study(study_id).reason.startswith("graded 6 discs (T12/L1 to L5/S1)")
+    assert ledger.study(study_id).reason == "6 discs (T12/L1 to L5/S1) in 1.0 s, 1 remark(s) on quality"
     due = ledger.due_deliveries(bench.clock, limit=100)
     modalities = [pydicom.dcmread(spool.absolute(item.path)).Modality for item in due]
     assert modalities == ["SR", "SR"]
