@@ -86,7 +86,7 @@ def sections_declined(declined: Declined) -> tuple[Section, ...]:
 
 
 def disc_sentences(disc: DiscGrading) -> str:
-    """Everything that is said of one disc: its grade, what is abnormal, what is not, what is not known."""
+    """Everything that is said of one disc, a line each: its grade, what is abnormal, what is not, what is not known."""
     pfirrmann = disc.grades.get(Finding.PFIRRMANN)
     parts = [] if pfirrmann is None else [f"{TITLES[Finding.PFIRRMANN]} {pfirrmann.value}{_sureness(pfirrmann)}."]
     others = {finding: grade for finding, grade in disc.grades.items() if finding is not Finding.PFIRRMANN}
@@ -100,7 +100,7 @@ def disc_sentences(disc: DiscGrading) -> str:
     if disc.measurements:
         parts.append(f"Measured: {', '.join(_measurement_words(*entry) for entry in disc.measurements.items())}.")
     parts.append(f"Certainty of the level: {_percent(disc.level_confidence)}.")
-    return f"{_level(disc)}: {' '.join(parts)}"
+    return f"{_level(disc)}: " + "\n".join(parts)
 
 
 def _level(disc: DiscGrading) -> str:
@@ -178,9 +178,18 @@ def _percent(share: float) -> str:
 def _as_text(parts: Sequence[Section]) -> str:
     blocks = []
     for part in parts:
-        wrapped = [textwrap.fill(text, width=100, subsequent_indent="  ") for text in part.paragraphs]
+        wrapped = [line for paragraph in part.paragraphs for line in _lines(paragraph, indent="  ")]
         blocks.append("\n".join((part.heading.upper(), *wrapped)))
     return "\n\n".join(blocks) + "\n"
+
+
+def _lines(paragraph: str, indent: str) -> list[str]:
+    """Lines of at most 100 columns; all but a paragraph's first are indented."""
+    first, *others = paragraph.split("\n")
+    lines = textwrap.wrap(first, width=100, subsequent_indent=indent)
+    for sentence in others:
+        lines += textwrap.wrap(sentence, width=100, initial_indent=indent, subsequent_indent=2 * indent)
+    return lines
 
 
 def text_report(report: Report, source: SourceStudy, run: Run) -> Rendered:
@@ -237,10 +246,13 @@ def _container(part: Section, source: SourceStudy) -> sr.ContainerContentItem:
     container = sr.ContainerContentItem(part.code, is_content_continuous=False, relationship_type=_CONTAINS)
     container.ContentSequence = sr.ContentSequence(
         [
+            # lines are broken here because viewers (OHIF 3) show findings without breaking them
             sr.TextContentItem(
-                part.paragraph_code, provenance.writable(text, source.attributes), relationship_type=_CONTAINS
+                part.paragraph_code,
+                provenance.writable("\r\n".join(_lines(paragraph, indent="")), source.attributes),
+                relationship_type=_CONTAINS,
             )
-            for text in part.paragraphs
+            for paragraph in part.paragraphs
         ]
     )
     return container

@@ -35,7 +35,7 @@ def words_of(document: Dataset) -> list[str]:
 
 def test_the_text_object_says_the_words_of_the_plain_text(study: GradedStudy, document: Dataset) -> None:
     said = [paragraph for section in sections(study.report) for paragraph in section.paragraphs]
-    assert words_of(document) == said
+    assert [" ".join(words.split()) for words in words_of(document)] == [" ".join(words.split()) for words in said]
     unwrapped = " ".join(text(study.report).split())
     assert all(" ".join(paragraph.split()) in unwrapped for paragraph in said)
 
@@ -66,12 +66,17 @@ def test_a_disc_is_told_from_grade_to_level_certainty(study: GradedStudy) -> Non
         measurements={"disc_height_mm": 5.04, "slip_percent": 3.2, "disc_to_csf_signal_ratio": 0.214},
     )
     assert disc_sentences(disc) == (
-        "L4/L5: Pfirrmann grade 4 (70%). Abnormal: disc narrowing (91%). Absent: disc bulging (66%). "
+        "L4/L5: Pfirrmann grade 4 (70%).\nAbnormal: disc narrowing (91%).\nAbsent: disc bulging (66%).\n"
         "Not assessed: upper endplate defect, lower endplate defect, upper marrow change, lower marrow change, "
-        "spondylolisthesis, central canal stenosis, disc herniation. "
+        "spondylolisthesis, central canal stenosis, disc herniation.\n"
         "Measured: disc height 5.0 mm, vertebral slip relative to endplate 3.2%, "
-        "disc signal relative to CSF 0.21. Certainty of the level: 95%."
+        "disc signal relative to CSF 0.21.\nCertainty of the level: 95%."
     )
+
+
+def test_no_line_is_longer_than_a_page_is_wide(study: GradedStudy, document: Dataset) -> None:
+    lines = [line for words in (text(study.report), *words_of(document)) for line in words.splitlines()]
+    assert max(len(line) for line in lines) <= 100
 
 
 def test_a_doubtful_level_is_told_in_findings_and_impression(study: GradedStudy) -> None:
