@@ -7,7 +7,7 @@ grade them, measure them, say where each grade comes from.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pydicom
 
@@ -44,17 +44,15 @@ def grade(
         with_evidence: whether to compute the maps; without them every ``DiscGrading.evidence`` is empty.
     """
     stopwatch = _Stopwatch(clock)
-    choice = selection.choose(instances)
-    if choice.reason is not None:
-        return _declined(instances, choice.reason, choice.rejected, models)
+    choice, stacked = _choose_and_stack(instances, minimum_slices)
+    if stacked is None:
+        return _declined(instances, choice.reason or "", choice.rejected, models)
+    stopwatch.lap("load")
     try:
-        stacked = stacking.stack(choice.instances)
-        _require_slices(stacked.volume, minimum_slices)
-        stopwatch.lap("load")
         spine = labelling.name(detection.find(stacked.volume, models.localiser))
-        stopwatch.lap("localise")
     except Unsuitable as unsuitable:
         return _declined(instances, str(unsuitable), choice.rejected, models)
+    stopwatch.lap("localise")
     volume = stacked.volume
     discs_graded = _grade_discs(volume, spine, models, with_evidence, stopwatch)
     quality = [*choice.notes, *stacked.notes, *spine.doubts, *_doubts_of_levels(spine)]
@@ -71,6 +69,29 @@ def grade(
         model=models.identity,
         timing_s=stopwatch.laps_s(),
     )
+
+
+def _choose_and_stack(
+    instances: Sequence[pydicom.Dataset], minimum_slices: int
+) -> tuple[selection.Choice, stacking.Stacked | None]:
+    """The best series that is whole, as a volume; None with the reason in the choice when there is none.
+
+    A spoilt series does not cost the study where a repeat of it exists: it joins the rejected ones, with its sentence.
+    """
+    choice = selection.choose(instances)
+    if choice.reason is not None:
+        return choice, None
+    try:
+        stacked = stacking.stack_frames(choice.frames)
+        _require_slices(stacked.volume, minimum_slices)
+    except Unsuitable as unsuitable:
+        spoilt = RejectedSeries(series_instance_uid=choice.series_instance_uid, reason=str(unsuitable))
+        others = [item for item in instances if str(item.get("SeriesInstanceUID", "")) != choice.series_instance_uid]
+        again, stacked_again = _choose_and_stack(others, minimum_slices)
+        if stacked_again is None:  # what was nearest to being graded is what the reader wants to hear of
+            return replace(choice, reason=str(unsuitable), rejected=(*choice.rejected, spoilt)), None
+        return replace(again, rejected=(spoilt, *again.rejected)), stacked_again
+    return choice, stacked
 
 
 def _grade_discs(
