@@ -14,9 +14,10 @@ from inference.volume import DiscVolume
 
 
 def grade(disc_volumes: Sequence[DiscVolume], grader: DiscGrader) -> tuple[Grades, ...]:
-    """Grades of each disc, in order: for every finding the network was taught the most probable class.
+    """Grades of each disc, in order: for every finding the network was taught the median of its classes' probabilities.
 
-    Probabilities hold for a disc drawn where all classes are equally frequent, as the network was trained: they say
+    For two classes that is the more probable one. For Pfirrmann it is the class in which the disc's severity score lies;
+    out of fold it agreed better with the radiologist than the most probable class. Probabilities hold for a disc drawn where all classes are equally frequent, as the network was trained: they say
     how the image speaks, not how frequent the finding is. On the device of the network; after running out of memory
     with half as many discs at a time.
     """
@@ -57,7 +58,7 @@ def _grade(finding: Finding, probabilities: np.ndarray[tuple[int, ...], np.dtype
     classes = CLASSES[finding]
     shares = probabilities / probabilities.sum()
     return Grade(
-        value=classes[int(shares.argmax())],
+        value=classes[int(np.searchsorted(shares.cumsum(), 0.5))],
         probabilities={value: float(share) for value, share in zip(classes, shares, strict=True)},
         basis=Basis.LEARNED,
     )

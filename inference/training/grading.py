@@ -115,6 +115,15 @@ def train(discs: GradedDiscs, rows: NDArray[np.int64], *, seed: int, title: str)
     return grader.eval()
 
 
+def trained(discs: GradedDiscs, rows: NDArray[np.int64], kept: Path, *, seed: int) -> DiscGrader:
+    """The grader kept in a file, or a new one, trained on the given discs and kept there."""
+    if not kept.exists():
+        save_weights(train(discs, rows, seed=seed, title=kept.stem), kept)
+    grader = DiscGrader(features=FEATURES, slice_weights=SLICE_WEIGHTS)
+    grader.load_state_dict(load_file(kept))
+    return grader.eval()
+
+
 @torch.inference_mode()
 def scores_for(grader: DiscGrader, discs: GradedDiscs, rows: NDArray[np.int64]) -> NDArray[np.float32]:
     """(len(rows), len(LEARNED)) scores without augmentation."""
@@ -139,14 +148,7 @@ def cross_validate(discs: GradedDiscs, out: Path, root: Path) -> OutOfFold:
     dealt = spider.folds(spider.patients(root), FOLDS, SEED, apart=spider.stack_patients(root))
     for k, held_out in enumerate(dealt):
         test = np.isin(discs.patient, list(held_out))
-        kept = out / f"fold{k}.safetensors"
-        if kept.exists():
-            grader = new_grader(discs, discs.rows(~test))
-            grader.load_state_dict(load_file(kept))
-            grader.eval()
-        else:
-            grader = train(discs, discs.rows(~test), seed=SEED + k, title=f"fold {k + 1} of {FOLDS}")
-            save_weights(grader, kept)
+        grader = trained(discs, discs.rows(~test), out / f"fold{k}.safetensors", seed=SEED + k)
         scores[test] = scores_for(grader, discs, discs.rows(test))
         cuts[test] = grader.cuts.detach().numpy()
     return OutOfFold(scores=scores, cuts=cuts)
@@ -186,7 +188,7 @@ def report(discs: GradedDiscs, said: OutOfFold, chosen: NDArray[np.bool_]) -> di
         known = chosen & (discs.labels[:, i] != UNKNOWN)
         truth, patient = discs.labels[known, i], discs.patient[known]
         shares = target_shares(said, target, 1.0)[known]
-        value = shares.argmax(1) + min(_classes(target))
+        value = (shares.cumsum(1) < 0.5).sum(1) + min(_classes(target))  # the median, as inference.grading says it
         figures[target] = {"discs": len(truth), "positives": int((truth > min(_classes(target))).sum())}
         measures: dict[str, tuple[grading_scores.Score, grading_scores.Numbers]] = {
             "balanced_accuracy": (grading_scores.balanced_accuracy, value)
@@ -207,7 +209,9 @@ def save_weights(grader: DiscGrader, path: Path) -> None:
     """The file that ``inference.weights`` loads: parameters, and what builds the network, in the metadata."""
     config = {"features": FEATURES, "slice_weights": SLICE_WEIGHTS}
     metadata = {"config": json.dumps(config), "name": "spinenode-grader", "version": VERSION}
-    save_file({name: value.contiguous() for name, value in grader.state_dict().items()}, path, metadata=metadata)
+    temporary = path.with_suffix(".part")
+    save_file({name: value.contiguous() for name, value in grader.state_dict().items()}, temporary, metadata=metadata)
+    temporary.replace(path)
 
 
 @click.command()
@@ -236,7 +240,7 @@ def main(data: Path, out: Path, threads: int) -> None:
         click.echo(name)
         for target, row in table.items():
             click.echo(f"  {target:24s} " + "  ".join(f"{key} {value}" for key, value in row.items()))
-    grader = train(discs, np.arange(len(discs)), seed=SEED, title="all patients")
+    grader = trained(discs, np.arange(len(discs)), out / "all.safetensors", seed=SEED)
     grader.temperature.copy_(torch.from_numpy(temperatures(discs, said)))
     save_weights(grader, out / "grader.safetensors")
     click.echo(f"weights: {out / 'grader.safetensors'}")

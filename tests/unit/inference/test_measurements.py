@@ -60,6 +60,13 @@ def test_a_value_beyond_its_sane_range_is_left_out() -> None:
     assert "canal_ap_mm" not in measure(drawn.volume, spine)[1]
 
 
+def test_a_lone_slice_may_miss_the_middle_of_the_sac_and_gives_no_diameter() -> None:
+    drawn = drawn_spine(slices=1)
+    measured = measure(drawn.volume, drawn.spine)[1]
+    assert "canal_ap_mm" not in measured
+    assert measured["disc_height_mm"] == pytest.approx(HEIGHT_MM)
+
+
 @pytest.mark.parametrize(("canal_ap_mm", "expected"), [(9.9, 1), (10.0, 0), (15.0, 0)])
 def test_stenosis_is_a_diameter_below_10_mm(canal_ap_mm: float, expected: int) -> None:
     grade = canal_stenosis({"canal_ap_mm": canal_ap_mm})
