@@ -79,14 +79,15 @@ def _choose_and_stack(
     A spoilt series does not cost the study where a repeat of it exists: it joins the rejected ones, with its sentence.
     """
     choice = selection.choose(instances)
-    if choice.reason is not None:
+    uid = choice.series_instance_uid
+    if uid is None:
         return choice, None
     try:
         stacked = stacking.stack_frames(choice.frames)
         _require_slices(stacked.volume, minimum_slices)
     except Unsuitable as unsuitable:
-        spoilt = RejectedSeries(series_instance_uid=choice.series_instance_uid, reason=str(unsuitable))
-        others = [item for item in instances if str(item.get("SeriesInstanceUID", "")) != choice.series_instance_uid]
+        spoilt = RejectedSeries(series_instance_uid=uid, reason=str(unsuitable))
+        others = [item for item in instances if str(item.get("SeriesInstanceUID", "")) != uid]
         again, stacked_again = _choose_and_stack(others, minimum_slices)
         if stacked_again is None:  # what was nearest to being graded is what the reader wants to hear of
             return replace(choice, reason=str(unsuitable), rejected=(*choice.rejected, spoilt)), None

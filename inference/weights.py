@@ -11,7 +11,7 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from safetensors import safe_open
@@ -19,11 +19,14 @@ from safetensors.torch import load_file
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from inference.networks.grader import DiscGrader
 from inference.networks.localiser import Localiser
 from inference.report import ModelIdentity
 
 FOLDER = Path(__file__).parent / "weights"
 MANIFEST = FOLDER / "MANIFEST.toml"
+
+_Network = TypeVar("_Network", bound=nn.Module)
 
 
 class WeightsError(Exception):
@@ -39,7 +42,7 @@ class Models:
     """What grading needs, ready to run."""
 
     localiser: nn.Module
-    grader: nn.Module
+    grader: DiscGrader
     device: torch.device
     identity: ModelIdentity
 
@@ -52,8 +55,6 @@ def load_models(device: str) -> Models:
 
     Raises DeviceError, WeightsError.
     """
-    from inference.networks.grader import DiscGrader  # only here: the localiser trains before a grader is
-
     place = device_of(device)
     manifest = read_manifest(MANIFEST)
     localiser = fused(_network(Localiser, "localiser", manifest)).to(place, memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -143,7 +144,7 @@ def fused(network: nn.Module) -> nn.Module:
     return network
 
 
-def _network(kind: type[nn.Module], name: str, manifest: Mapping[str, Mapping[str, str]]) -> nn.Module:
+def _network(kind: type[_Network], name: str, manifest: Mapping[str, Mapping[str, str]]) -> _Network:
     path = checked_file(FOLDER, name, manifest)
     try:
         network = kind(**config_of(path))

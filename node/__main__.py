@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import NoReturn
 
 import click
 from tqdm import tqdm
@@ -100,13 +101,13 @@ def send(folder: Path, host: str, port: int, ae_title: str, calling: str) -> Non
         raise click.ClickException(f"no file in {folder}")
     peer = sender.Peer(host=host, port=port, ae_title=ae_title, calling_ae_title=calling, connect_timeout_s=10)
     with tqdm(total=len(paths), unit="object", leave=False) as bar:
-        outcomes = sender.send_folder(paths, peer, lambda done, total: bar.update() and None)
-    not_stored = [item for item in outcomes if not isinstance(item.answer, sender.Stored)]
-    for item in not_stored:
-        click.echo(f"not sent: {item.path}: {item.answer}", err=True)
-    click.echo(f"{len(outcomes) - len(not_stored)} of {len(outcomes)} files stored by {peer.address}")
-    if not_stored:
-        raise click.ClickException(f"{len(not_stored)} files were not stored; the reasons are above")
+        outcomes = sender.send_folder(paths, peer, lambda done, total: _advance(bar, done))
+    refused = [(item.path, item.answer) for item in outcomes if not isinstance(item.answer, sender.Stored)]
+    for path, failure in refused:
+        click.echo(f"not sent: {path}: {failure.what}", err=True)
+    click.echo(f"{len(outcomes) - len(refused)} of {len(outcomes)} files stored by {peer.address}")
+    if refused:
+        raise click.ClickException(f"{len(refused)} files were not stored; the reasons are above")
 
 
 @main.command(epilog="Example:  spinenode status --config deploy/node.toml")
@@ -172,6 +173,10 @@ def check(config: Path | None) -> None:
         click.echo(f"  archive {archive.name}: {archive.ae_title}@{archive.host}:{archive.port}")
     if not loaded.archives:
         click.echo("  no archive is set: results stay in the spool ([[archives]] in the settings file)")
+
+
+def _advance(bar: tqdm[NoReturn], done: int) -> None:
+    bar.update(done - bar.n)
 
 
 def _load(config: Path | None) -> Settings:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pydicom
 
-from inference import phantom
+from inference.phantom import lumbar_study
 from node import demo_archive, overview, sender, settings
 from node.demo_results import grades_table, write_captures, write_text_report
 from node.records import StudyState
@@ -72,7 +72,7 @@ def _fresh(out: Path) -> Path:
 def _write_study(folder: Path) -> list[Path]:
     folder.mkdir()
     paths = []
-    for number, instance in enumerate(phantom.lumbar_study(seed=1), start=1):
+    for number, instance in enumerate(lumbar_study(seed=1), start=1):
         paths.append(folder / f"{number:03d}.dcm")
         instance.save_as(paths[-1], enforce_file_format=True)
     return paths

@@ -9,8 +9,10 @@ import itertools
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import cast
 
 from pynetdicom import AE, AllStoragePresentationContexts, VerificationPresentationContexts, evt
+from pynetdicom.transport import ThreadedAssociationServer
 
 AE_TITLE = "DEMOARCHIVE"
 _OUT_OF_RESOURCES = 0xA700
@@ -37,7 +39,10 @@ def running(folder: Path) -> Iterator[int]:
     archive = AE(ae_title=AE_TITLE)
     archive.maximum_pdu_size = 0
     archive.supported_contexts = [*AllStoragePresentationContexts, *VerificationPresentationContexts]
-    server = archive.start_server(("127.0.0.1", 0), block=False, evt_handlers=[(evt.EVT_C_STORE, keep)])
+    server = cast(
+        ThreadedAssociationServer,  # what block=False gives
+        archive.start_server(("127.0.0.1", 0), block=False, evt_handlers=[(evt.EVT_C_STORE, keep)]),
+    )
     try:
         yield int(server.server_address[1])
     finally:

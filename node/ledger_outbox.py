@@ -1,6 +1,6 @@
 """What the ledger does with results: list them and their deliveries, and follow each delivery to its end.
 
-Every function runs inside the caller's transaction; the row of the study is locked first, always.
+Every function runs inside the caller's transaction. Who may change the state of a study has locked its row before.
 """
 
 from __future__ import annotations

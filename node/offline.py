@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from inference import pipeline
 from inference.report import Declined, Report
-from inference.weights import Models, WeightsError, load_models
+from inference.weights import DeviceError, Models, WeightsError, load_models
 from node import report_json, study_files
 from sr_templates import render
 
@@ -45,7 +45,7 @@ def grade_folders(
         torch.set_num_threads(threads)
     try:
         models = load_models(device)
-    except WeightsError as error:
+    except (WeightsError, DeviceError) as error:
         raise CannotGrade(str(error)) from error
     failures = 0
     with _json_lines(json_file) as lines:

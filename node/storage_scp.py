@@ -21,6 +21,7 @@ from pynetdicom.association import Association
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
 from pynetdicom.transport import ThreadedAssociationServer
 
+from node import logs
 from node.intake import CANNOT_UNDERSTAND, IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME, Intake, SentObject
 from node.records import Recorded
 from node.settings import ReceiverSettings
@@ -180,11 +181,11 @@ def _prepare_libraries() -> None:
 
 
 class _Anonymous(logging.Handler):
-    """Passes on what pynetdicom complains of, without the texts of exceptions and without UIDs."""
+    """Passes on what pynetdicom complains of, without UIDs and with the places of exceptions instead of their texts."""
 
     def emit(self, record: logging.LogRecord) -> None:
         if isinstance(record.msg, BaseException):
-            said = type(record.msg).__name__
+            said = logs.place(record.msg)
         else:
             said = re.sub(r"\d+(\.\d+){4,}", "<UID>", record.getMessage().partition("\n")[0])
         _log.log(record.levelno, "pynetdicom, %s line %d: %s", record.module, record.lineno, said)
