@@ -20,7 +20,7 @@ from tqdm import tqdm
 from inference import pipeline
 from inference.report import Declined, Report
 from inference.weights import DeviceError, Models, WeightsError, load_models
-from node import report_json, study_files
+from node import logs, report_json, study_files
 from sr_templates import render
 
 FAILED = 1
@@ -41,6 +41,7 @@ def grade_folders(
     for folder in folders:
         if not folder.is_dir():
             raise CannotGrade(f"{folder} is not a folder; give folders that hold DICOM series")
+    logs.configure("grade", "WARNING", "plain")  # pydicom's own warnings quote the values that they warn about
     if threads:
         torch.set_num_threads(threads)
     try:
