@@ -17,8 +17,9 @@ from pydicom.uid import Comprehensive3DSRStorage
 
 from inference.grades import SPINENET_EIGHT, TITLES, Basis, Finding, Grade
 from inference.report import DiscGrading, ModelIdentity, Report
-from sr_templates import codes, provenance
-from sr_templates.provenance import OutputKind, Rendered, Run, SourceInstance, SourceStudy
+from sr_templates import codes, provenance, source_study
+from sr_templates.provenance import OutputKind, Rendered, Run
+from sr_templates.source_study import SourceInstance, SourceStudy
 from sr_templates.view import is_level_doubtful
 
 SERIES_DESCRIPTION = "Lumbar disc grading SR - RESEARCH USE ONLY"
@@ -45,7 +46,7 @@ def measurement_report(report: Report, source: SourceStudy, run: Run) -> Rendere
     for element in _content(report, source, run):
         dataset.add(element)
     add_document_attributes(dataset, missing=_missing(report))
-    dataset.CurrentRequestedProcedureEvidenceSequence = provenance.referenced_evidence(
+    dataset.CurrentRequestedProcedureEvidenceSequence = source_study.referenced_evidence(
         referenced, report.study_instance_uid
     )
     return Rendered(kind=OutputKind.MEASUREMENT_REPORT, title="Measurement report", dataset=dataset)
@@ -112,7 +113,7 @@ def device_observer(model: ModelIdentity, source: SourceStudy, run: Run) -> sr.D
     return sr.DeviceObserverIdentifyingAttributes(
         uid=provenance.device_uid(model),
         name=model.name,
-        manufacturer_name=provenance.writable(run.manufacturer, source.attributes),
+        manufacturer_name=source_study.writable(run.manufacturer, source.attributes),
         model_name=f"{model.name} {model.version}",
         serial_number=model.sha256,
     )
@@ -147,7 +148,7 @@ def _notes(report: Report, source: SourceStudy) -> sr.ContainerContentItem:
     notes += dict.fromkeys((*report.quality, *report.spine.doubts))
     container = sr.ContainerContentItem(codes.QUALITATIVE_EVALUATIONS, relationship_type=_CONTAINS)
     container.ContentSequence = sr.ContentSequence(
-        [_text(codes.COMMENT, provenance.writable(note, source.attributes), _CONTAINS) for note in notes]
+        [_text(codes.COMMENT, source_study.writable(note, source.attributes), _CONTAINS) for note in notes]
     )
     return container
 
@@ -248,7 +249,7 @@ def _backing(finding: Finding, grade: Grade, source: SourceStudy) -> list[sr.Con
             )
         )
         if grade.criterion:
-            criterion = provenance.writable(grade.criterion, source.attributes)
+            criterion = source_study.writable(grade.criterion, source.attributes)
             items.append(_text(codes.COMMENT, criterion, _HAS_PROPERTIES))
     items.extend(_certainty(grade))
     if len(grade.probabilities) > 2:

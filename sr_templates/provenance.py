@@ -1,33 +1,25 @@
-"""Where a result comes from: repeating identifiers, the equipment, and the study it belongs to.
+"""Where a result comes from: repeating identifiers, the equipment, the time.
 
 The same study, weights and time give byte-identical objects, so a repeated step stores nothing twice.
 """
 
 from __future__ import annotations
 
-import struct
 import unicodedata
-from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from enum import StrEnum
 from hashlib import sha256
-from io import BytesIO
 from uuid import UUID
 
-from pydicom import DataElement, Dataset
-from pydicom.charset import convert_encodings
-from pydicom.config import disable_value_validation
-from pydicom.datadict import dictionary_VR, tag_for_keyword
+from pydicom import Dataset
 from pydicom.dataset import FileMetaDataset
-from pydicom.filebase import DicomFileLike
-from pydicom.filewriter import write_data_element
 from pydicom.sr.coding import Code
 from pydicom.uid import UID, ExplicitVRLittleEndian
 
 from inference.report import ModelIdentity
 from sr_templates import codes
-from sr_templates.study_modules import STUDY_LEVEL_KEYWORDS, TYPE_2_KEYWORDS
+from sr_templates.source_study import SourceStudy, writable
 
 IMPLEMENTATION_VERSION_NAME = "SPINENODE_RESULT"
 RESEARCH_USE_ONLY = "RESEARCH USE ONLY - not for diagnosis"
@@ -76,26 +68,6 @@ class Rendered:
     dataset: Dataset
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class SourceInstance:
-    """What a reference to a source image needs."""
-
-    sop_class_uid: str
-    sop_instance_uid: str
-    series_instance_uid: str
-    is_multiframe: bool
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class SourceStudy:
-    """The study that the results join: its patient and study attributes, and its instances by SOP UID."""
-
-    attributes: Dataset
-    dropped: tuple[str, ...]
-    """Keywords of source attributes that could not be written again (malformed values)."""
-    instances: Mapping[str, SourceInstance]
-
-
 def uid(*parts: str) -> str:
     """A UID that the same parts always give (PS3.5 B.2: UUID-derived under 2.25)."""
     digest = sha256("\x1f".join(parts).encode()).digest()
@@ -105,92 +77,6 @@ def uid(*parts: str) -> str:
 def device_uid(model: ModelIdentity) -> str:
     """Identifies the algorithm; new weights are a new device (IHE AIR)."""
     return uid("device", model.sha256)
-
-
-def read_source(source: Sequence[Dataset], study_instance_uid: str, graded: Collection[str] = ()) -> SourceStudy:
-    """Collect what the results copy from the source headers.
-
-    The first of the ``graded`` images (SOP Instance UIDs) speaks for patient and study; without one, the first
-    instance. Objects without the identifiers that a reference needs are passed over.
-    """
-    instances = {
-        str(instance.SOPInstanceUID): SourceInstance(
-            sop_class_uid=str(instance.SOPClassUID),
-            sop_instance_uid=str(instance.SOPInstanceUID),
-            series_instance_uid=str(instance.SeriesInstanceUID),
-            is_multiframe="NumberOfFrames" in instance or "PerFrameFunctionalGroupsSequence" in instance,
-        )
-        for instance in source
-        if all(keyword in instance for keyword in ("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID"))
-    }
-    if not source or not instances.keys() >= set(graded):
-        raise ValueError("the source instances do not hold the images that the report refers to")
-    speaker = next((item for item in source if str(item.get("SOPInstanceUID")) in graded), source[0])
-    with disable_value_validation():  # its warnings would put the patient's values into logs
-        attributes, dropped = _study_attributes(speaker)
-    attributes.StudyInstanceUID = study_instance_uid or str(speaker.get("StudyInstanceUID", ""))
-    return SourceStudy(attributes=attributes, dropped=dropped, instances=instances)
-
-
-def _study_attributes(instance: Dataset) -> tuple[Dataset, tuple[str, ...]]:
-    attributes, dropped = Dataset(), []
-    charset = _written(instance, "SpecificCharacterSet", None)
-    if charset is not None:
-        attributes.add(charset)
-    encodings = _encodings(attributes)
-    for keyword in STUDY_LEVEL_KEYWORDS:
-        if keyword not in instance:
-            continue
-        element = _written(instance, keyword, encodings)
-        if element is None:
-            dropped.append(keyword)
-        else:
-            attributes.add(element)
-    for keyword in TYPE_2_KEYWORDS:
-        if keyword not in attributes:
-            setattr(attributes, keyword, "")
-    return attributes, tuple(dropped)
-
-
-_MALFORMED = (ValueError, TypeError, AttributeError, LookupError, OverflowError, NotImplementedError, struct.error)
-"""What pydicom raises on reading or writing values that are not what their VR says."""
-
-
-def _written(instance: Dataset, keyword: str, encodings: list[str] | None) -> DataElement | None:
-    """The element as it can be written again, or None where it is absent or malformed.
-
-    Only a trial tells: headers from the field carry values that can be read but not written.
-    """
-    tag = tag_for_keyword(keyword)
-    if tag is None or tag not in instance:
-        return None
-    try:
-        element = instance[tag]
-        vr = dictionary_VR(tag)
-        if vr != element.VR:
-            element = DataElement(tag, vr, element.value)
-        trial = DicomFileLike(BytesIO())
-        trial.is_little_endian, trial.is_implicit_VR = True, False
-        write_data_element(trial, element, encodings)
-    except _MALFORMED:
-        return None
-    return element
-
-
-def _encodings(attributes: Dataset) -> list[str]:
-    encodings: list[str] = convert_encodings(attributes.get("SpecificCharacterSet") or "ISO_IR 6")
-    return encodings
-
-
-def writable(text: str, attributes: Dataset) -> str:
-    """``text`` as the source's character set can hold it: accents are dropped and the rest becomes "?"."""
-    if text.isascii():
-        return text
-    try:
-        text.encode(_encodings(attributes)[0])
-    except (UnicodeEncodeError, LookupError):
-        return unicodedata.normalize("NFKD", text).encode("ascii", "replace").decode("ascii")
-    return text
 
 
 def envelope(  # noqa: PLR0913 - one argument for each thing that differs between the objects
@@ -290,27 +176,3 @@ def _file_meta(dataset: Dataset) -> FileMetaDataset:
     meta.ImplementationClassUID = UID(uid("implementation", "spinenode"))
     meta.ImplementationVersionName = IMPLEMENTATION_VERSION_NAME
     return meta
-
-
-def referenced_evidence(instances: Sequence[SourceInstance], study_instance_uid: str) -> list[Dataset]:
-    """Items of a Current Requested Procedure Evidence Sequence (PS3.3 C.17.2), each instance once."""
-    study = Dataset()
-    study.StudyInstanceUID = study_instance_uid
-    study.ReferencedSeriesSequence = []
-    by_series: dict[str, dict[str, SourceInstance]] = {}
-    for instance in instances:
-        by_series.setdefault(instance.series_instance_uid, {})[instance.sop_instance_uid] = instance
-    for series_instance_uid, members in by_series.items():
-        series = Dataset()
-        series.SeriesInstanceUID = series_instance_uid
-        series.ReferencedSOPSequence = [sop_reference(member) for member in members.values()]
-        study.ReferencedSeriesSequence.append(series)
-    return [study]
-
-
-def sop_reference(instance: SourceInstance) -> Dataset:
-    """SOP Instance Reference macro (PS3.3 10.8)."""
-    item = Dataset()
-    item.ReferencedSOPClassUID = instance.sop_class_uid
-    item.ReferencedSOPInstanceUID = instance.sop_instance_uid
-    return item

@@ -9,7 +9,7 @@ from PIL import Image
 from pydicom import Dataset
 
 from inference.report import Declined, Report
-from sr_templates import provenance, secondary_capture, text_report
+from sr_templates import secondary_capture, source_study, text_report
 from sr_templates.measurement_report import measurement_report
 from sr_templates.provenance import OutputKind, Rendered, Run
 
@@ -31,7 +31,7 @@ def render(report: Report, source: Sequence[Dataset], run: Run) -> tuple[Rendere
     if not report.discs:
         raise ValueError("a report without discs cannot be rendered: decline the study")
     graded = {slice_source.sop_instance_uid for slice_source in report.volume.sources}
-    study = provenance.read_source(source, report.study_instance_uid, graded)
+    study = source_study.read_source(source, report.study_instance_uid, graded)
     return (
         measurement_report(report, study, run),
         text_report.text_report(report, study, run),
@@ -41,7 +41,7 @@ def render(report: Report, source: Sequence[Dataset], run: Run) -> tuple[Rendere
 
 def render_declined(declined: Declined, source: Sequence[Dataset], run: Run) -> tuple[Rendered, ...]:
     """A text report that says that the study was not graded, and why."""
-    study = provenance.read_source(source, declined.study_instance_uid)
+    study = source_study.read_source(source, declined.study_instance_uid)
     return (text_report.declined_report(declined, study, run),)
 
 

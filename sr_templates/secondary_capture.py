@@ -11,9 +11,10 @@ from pydicom.uid import SecondaryCaptureImageStorage
 
 from inference.report import Report
 from inference.volume import FloatArray
-from sr_templates import codes, overlay, provenance
-from sr_templates.provenance import OutputKind, Rendered, Run, SourceStudy
+from sr_templates import codes, overlay, provenance, source_study
+from sr_templates.provenance import OutputKind, Rendered, Run
 from sr_templates.slice_page import PICTURE_MAX, discs_on, draw_slice
+from sr_templates.source_study import SourceStudy
 from sr_templates.summary_page import draw_summary
 from sr_templates.view import make_view
 
@@ -97,7 +98,7 @@ def _source_images(report: Report, source: SourceStudy, slices: tuple[int, ...])
     for index in slices:
         slice_source = report.volume.sources[index]
         instance = source.instances[slice_source.sop_instance_uid]
-        item = provenance.sop_reference(instance)
+        item = source_study.sop_reference(instance)
         if instance.is_multiframe:
             item.ReferencedFrameNumber = slice_source.frame
         item.PurposeOfReferenceCodeSequence = [provenance.code_item(codes.SOURCE_OF_PROCESSING)]

@@ -13,9 +13,10 @@ from pydicom.uid import BasicTextSRStorage
 
 from inference.grades import TITLES, Basis, Finding, Grade, is_abnormal
 from inference.report import Declined, DiscGrading, ModelIdentity, RejectedSeries, Report
-from sr_templates import codes, provenance
+from sr_templates import codes, provenance, source_study
 from sr_templates.measurement_report import add_document_attributes, device_observer, disc_source
-from sr_templates.provenance import OutputKind, Rendered, Run, SourceInstance, SourceStudy
+from sr_templates.provenance import OutputKind, Rendered, Run
+from sr_templates.source_study import SourceInstance, SourceStudy
 from sr_templates.view import is_level_doubtful
 
 SERIES_DESCRIPTION = {
@@ -88,7 +89,7 @@ def sections_declined(declined: Declined) -> tuple[Section, ...]:
 def disc_sentences(disc: DiscGrading) -> str:
     """Everything that is said of one disc, a line each: its grade, what is abnormal, what is not, what is not known."""
     pfirrmann = disc.grades.get(Finding.PFIRRMANN)
-    parts = [] if pfirrmann is None else [f"{TITLES[Finding.PFIRRMANN]} {pfirrmann.value}{_sureness(pfirrmann)}."]
+    parts = [] if pfirrmann is None else [_pfirrmann_words(pfirrmann)]
     others = {finding: grade for finding, grade in disc.grades.items() if finding is not Finding.PFIRRMANN}
     for heading, is_wanted in (("Abnormal", True), ("Absent", False)):
         named = [f"{_lower(TITLES[f])}{_sureness(g)}" for f, g in others.items() if is_abnormal(f, g) is is_wanted]
@@ -109,6 +110,11 @@ def _level(disc: DiscGrading) -> str:
 
 def _lower(title: str) -> str:
     return title[0].lower() + title[1:]
+
+
+def _pfirrmann_words(grade: Grade) -> str:
+    mark = ", abnormal" if is_abnormal(Finding.PFIRRMANN, grade) else ""
+    return f"{TITLES[Finding.PFIRRMANN]} {grade.value}{_sureness(grade)}{mark}."
 
 
 def _sureness(grade: Grade) -> str:
@@ -213,7 +219,7 @@ def text_report(report: Report, source: SourceStudy, run: Run) -> Rendered:
         root.ContentSequence.append(container)
     dataset = _dataset(root, OutputKind.TEXT_REPORT, report.model, source, run)
     if used:
-        dataset.CurrentRequestedProcedureEvidenceSequence = provenance.referenced_evidence(
+        dataset.CurrentRequestedProcedureEvidenceSequence = source_study.referenced_evidence(
             used, report.study_instance_uid
         )
     return Rendered(kind=OutputKind.TEXT_REPORT, title="Text report", dataset=dataset)
@@ -249,7 +255,7 @@ def _container(part: Section, source: SourceStudy) -> sr.ContainerContentItem:
             # lines are broken here because viewers (OHIF 3) show findings without breaking them
             sr.TextContentItem(
                 part.paragraph_code,
-                provenance.writable("\r\n".join(_lines(paragraph, indent="")), source.attributes),
+                source_study.writable("\r\n".join(_lines(paragraph, indent="")), source.attributes),
                 relationship_type=_CONTAINS,
             )
             for paragraph in part.paragraphs

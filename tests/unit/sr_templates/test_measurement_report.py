@@ -13,7 +13,7 @@ from pydicom.uid import Comprehensive3DSRStorage
 
 from inference.anatomy import DiscLevel
 from inference.grades import TITLES, Finding
-from sr_templates import codes, provenance
+from sr_templates import codes, source_study
 from sr_templates.measurement_report import measurement_report, outline_image_coordinates
 from sr_templates.render import Rendered
 from tests.report_factories import (
@@ -33,7 +33,7 @@ from tests.report_factories import (
 
 
 def report_of(study: GradedStudy) -> Dataset:
-    source = provenance.read_source(study.source, study.report.study_instance_uid)
+    source = source_study.read_source(study.source, study.report.study_instance_uid)
     return measurement_report(study.report, source, RUN).dataset
 
 

@@ -10,7 +10,7 @@ from pydicom.uid import BasicTextSRStorage
 
 from inference.grades import Finding
 from inference.report import Declined, RejectedSeries
-from sr_templates import provenance
+from sr_templates import source_study
 from sr_templates.render import OutputKind, Rendered, render, render_declined, text, text_declined
 from sr_templates.text_report import disc_sentences, sections, text_report
 from tests.report_factories import MODEL, RUN, STUDY_UID, GradedStudy, binary, graded_study, pfirrmann
@@ -66,7 +66,7 @@ def test_a_disc_is_told_from_grade_to_level_certainty(study: GradedStudy) -> Non
         measurements={"disc_height_mm": 5.04, "slip_percent": 3.2, "disc_to_csf_signal_ratio": 0.214},
     )
     assert disc_sentences(disc) == (
-        "L4/L5: Pfirrmann grade 4 (70%).\nAbnormal: disc narrowing (91%).\nAbsent: disc bulging (66%).\n"
+        "L4/L5: Pfirrmann grade 4 (70%), abnormal.\nAbnormal: disc narrowing (91%).\nAbsent: disc bulging (66%).\n"
         "Not assessed: upper endplate defect, lower endplate defect, upper marrow change, lower marrow change, "
         "spondylolisthesis, central canal stenosis, disc herniation.\n"
         "Measured: disc height 5.0 mm, vertebral slip relative to endplate 3.2%, "
@@ -135,7 +135,7 @@ def test_malformed_header_values_are_told_of_by_name() -> None:
     study = graded_study()
     study.source[0]["StudyDescription"].VR = "US"
     study.source[0]["StudyDescription"]._value = 5
-    source = provenance.read_source(study.source, STUDY_UID)
+    source = source_study.read_source(study.source, STUDY_UID)
     said = words_of(text_report(study.report, source, RUN).dataset)
     assert "Malformed source header values that were not copied: StudyDescription." in said
 
