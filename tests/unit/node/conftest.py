@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -34,8 +35,18 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     return url
 
 
+@pytest.fixture(scope="session")
+def migrated_sqlite(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An empty ledger's file: to copy it is faster than to migrate a new one for each test."""
+    file = tmp_path_factory.mktemp("migrated") / "node.db"
+    open_ledger(f"sqlite:///{file}").close()
+    return file
+
+
 @pytest.fixture
-def ledger(database_url: str) -> Iterator[Ledger]:
+def ledger(database_url: str, migrated_sqlite: Path) -> Iterator[Ledger]:
+    if database_url.startswith("sqlite"):
+        shutil.copy(migrated_sqlite, database_url.removeprefix("sqlite:///"))
     opened = open_ledger(database_url)
     yield opened
     opened.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
@@ -42,7 +43,8 @@ class House:
 
 
 @pytest.fixture
-def house(tmp_path: Path) -> House:
+def house(tmp_path: Path, migrated_sqlite: Path) -> House:
+    shutil.copy(migrated_sqlite, tmp_path / "node.db")
     return House(tmp_path)
 
 

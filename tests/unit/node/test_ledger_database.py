@@ -6,8 +6,10 @@ import multiprocessing
 import sqlite3
 import stat
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +23,7 @@ from node.ledger import Ledger, LedgerError, LedgerUnavailable, OutcomeUnknown, 
 from node.ledger_database import Database
 from node.ledger_schema import METADATA, REVISION, VERSION_TABLE
 from node.records import Recorded
-from tests.unit.node.received_instances import image
+from tests.unit.node.received_instances import after, image
 
 
 @pytest.fixture
@@ -114,6 +116,33 @@ def test_threads_that_send_the_same_image_at_once_make_one_of_it(ledger: Ledger)
     for thread in threads:
         thread.join()
     assert sorted(answers) == [Recorded.NEW, Recorded.SAME_AGAIN, Recorded.SAME_AGAIN, Recorded.SAME_AGAIN]
+
+
+def test_closing_while_images_come_loses_none_and_no_generation_changes_afterwards(ledger: Ledger) -> None:
+    """Three senders into one study, closed again and again: each closed generation keeps the set of its digest."""
+    sent = [threading.Thread(target=_send_fifteen, args=(ledger, 100 * sender)) for sender in range(3)]
+    closed: dict[int, list[str]] = {}
+    for sender in sent:
+        sender.start()
+    while any(sender.is_alive() for sender in sent) or ledger.open_studies():
+        for study in ledger.open_studies():
+            if ledger.close_study(
+                study.study_id, last_received_at=study.last_received_at, reason="now", now=study.last_received_at
+            ):
+                closed[study.study_id] = [found.sop_instance_uid for found in ledger.instances(study.study_id)]
+    for sender in sent:
+        sender.join()
+    assert len(closed) > 1
+    assert {study_id: [i.sop_instance_uid for i in ledger.instances(study_id)] for study_id in closed} == closed
+    sets = [set(closed[study_id]) for study_id in sorted(closed)]
+    assert all(earlier < later for earlier, later in pairwise(sets))
+    assert len(sets[-1]) == 45
+
+
+def _send_fifteen(ledger: Ledger, first: int) -> None:
+    for number in range(first, first + 15):
+        ledger.record_instance(image(number, at=after(number)))
+        time.sleep(0.002)
 
 
 class TestTrouble:

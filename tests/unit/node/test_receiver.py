@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import socket
 import struct
 import time
@@ -26,7 +27,7 @@ RSS_LIMIT_MB = 100
 @pytest.fixture(scope="module")
 def receiver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Receiver]:
     with Receiver(
-        tmp_path_factory.mktemp("receiver"), allowed_calling_ae_titles=["MODALITY"], acse_timeout_s=2
+        tmp_path_factory.mktemp("receiver"), allowed_calling_ae_titles=["MODALITY"], acse_timeout_s=1
     ) as running:
         yield running
 
@@ -183,3 +184,16 @@ def test_a_port_that_is_taken_is_named_with_the_remedy(monkeypatch: pytest.Monke
         port = taken.getsockname()[1]
         with pytest.raises(CannotListen, match=rf"127\.0\.0\.1 port {port}: .*receiver\.port"):
             listen(ReceiverSettings(port=port), intake=None)  # type: ignore[arg-type]
+
+
+def test_complaints_of_the_library_are_passed_on_without_what_they_quote(caplog: pytest.LogCaptureFixture) -> None:
+    library = logging.Logger("pynetdicom.somewhere")
+    library.addHandler(storage_scp._Anonymous())
+    library.warning("no service for 1.2.840.10008.99.1 from 10.0.0.1")
+    try:
+        raise ValueError("SECRET^NAME")
+    except ValueError as error:
+        library.exception(error)
+    assert "no service for <UID> from 10.0.0.1" in caplog.text
+    assert "ValueError at tests/unit/node/test_receiver.py" in caplog.text
+    assert "SECRET" not in caplog.text
