@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
+import pydicom
 import pytest
 from pydicom import Dataset
 
@@ -46,12 +47,15 @@ SHORT = '[results]\noutputs = ["measurement_report", "text_report"]\n'
 
 @dataclass(kw_only=True)
 class StandInNode(Node):
-    """A node with an answer instead of networks."""
+    """A node with an answer instead of networks; with the real ones where ``grading_s`` is None."""
 
-    grading_s: float = 0.2
+    grading_s: float | None = None
     database_url: str = ""
 
     def start(self, within_s: float = 90) -> None:
+        if self.grading_s is None:
+            super().start(within_s)
+            return
         already = self.words().count("spinenode is ready")
         with self.log.open("ab") as output:
             self.process = subprocess.Popen(
@@ -62,20 +66,22 @@ class StandInNode(Node):
             )
         until(lambda: self.words().count("spinenode is ready") > already, within_s, self)
 
-    def parts(self) -> dict[str, int]:
-        """Name -> process id of the last start of each part."""
-        lines = [line.split() for line in self.words().splitlines() if " started as process " in line]
-        return {words[words.index("started") - 1]: int(words[-1]) for words in lines}
-
     def ledger(self) -> Ledger:
         return open_ledger(self.database_url or f"sqlite:///{self.folder}/data/node.db")
 
-    def states(self) -> dict[StudyState, int]:
-        ledger = self.ledger()
-        try:
-            return {state: count for state, count in ledger.counts_by_state().items() if count}
-        finally:
-            ledger.close()
+
+def parts(node: Node) -> dict[str, int]:
+    """Name -> process id of the last start of each part."""
+    lines = [line.split() for line in node.words().splitlines() if " started as process " in line]
+    return {words[words.index("started") - 1]: int(words[-1]) for words in lines}
+
+
+def states(node: StandInNode) -> dict[StudyState, int]:
+    ledger = node.ledger()
+    try:
+        return {state: count for state, count in ledger.counts_by_state().items() if count}
+    finally:
+        ledger.close()
 
 
 def until(condition: Callable[[], bool], within_s: float, node: Node) -> None:
@@ -86,9 +92,11 @@ def until(condition: Callable[[], bool], within_s: float, node: Node) -> None:
 
 
 @contextmanager
-def stand_in(folder: Path, archive: Answering, grading_s: float, database_url: str = "") -> Iterator[StandInNode]:
+def stand_in(
+    folder: Path, archive: Answering, grading_s: float | None, database_url: str = "", extra: str = SHORT
+) -> Iterator[StandInNode]:
     to = Archive(name="pacs", ae_title=AE_TITLE, port=archive.port)
-    node = configured(folder, [to], quiet_s=0.5, extra=SHORT)
+    node = configured(folder, [to], quiet_s=0.5, extra=extra)
     if database_url:
         settings = node.config.read_text(encoding="utf-8")
         node.config.write_text(settings.replace("[node]", f'[node]\ndatabase_url = "{database_url}"'), encoding="utf-8")
@@ -159,14 +167,14 @@ def test_a_kill_in_the_middle_of_grading_costs_nothing(
     url = request.getfixturevalue("postgresql_url") if database == "postgresql" else ""
     with answering() as archive, stand_in(tmp_path / "node", archive, grading_s=3, database_url=url) as node:
         send(study(1), node, tmp_path / "study")
-        until(lambda: StudyState.GRADING in node.states(), 30, node)
+        until(lambda: StudyState.GRADING in states(node), 30, node)
         time.sleep(1)
         if victim == "worker":
-            os.kill(node.parts()["worker"], signal.SIGKILL)
+            os.kill(parts(node)["worker"], signal.SIGKILL)
         else:
             node.kill()
             node.start()
-        until(lambda: node.states() == {StudyState.DELIVERED: 1}, 60, node)
+        until(lambda: states(node) == {StudyState.DELIVERED: 1}, 60, node)
         every_result_arrived_once(archive, 1)
         assert len(archive.stored) == 2
         assert node.words().count("taking up 1 studies that a worker left") == 1
@@ -175,9 +183,9 @@ def test_a_kill_in_the_middle_of_grading_costs_nothing(
 def test_a_study_that_kills_its_worker_is_set_aside_and_the_others_are_graded(tmp_path: Path) -> None:
     with answering() as archive, stand_in(tmp_path / "node", archive, grading_s=0.1) as node:
         send(study(1, study_id="POISON"), node, tmp_path / "poison")
-        until(lambda: StudyState.GRADING in node.states(), 30, node)
+        until(lambda: StudyState.GRADING in states(node), 30, node)
         send(study(2), node, tmp_path / "good")
-        until(lambda: node.states() == {StudyState.FAILED: 1, StudyState.DELIVERED: 1}, 120, node)
+        until(lambda: states(node) == {StudyState.FAILED: 1, StudyState.DELIVERED: 1}, 120, node)
         every_result_arrived_once(archive, 1)
         ledger = node.ledger()
         (failed,) = [row.study for row in ledger.study_overview(limit=9) if row.study.state is StudyState.FAILED]
@@ -196,9 +204,9 @@ def test_random_kills_of_every_part_lose_nothing_and_double_nothing(tmp_path: Pa
             if victim == "node":
                 node.kill()
                 node.start()
-            elif psutil.pid_exists(pid := node.parts()[victim]):
+            elif psutil.pid_exists(pid := parts(node)[victim]):
                 os.kill(pid, signal.SIGKILL)
-        until(lambda: node.states() == {StudyState.DELIVERED: studies}, 240, node)
+        until(lambda: states(node) == {StudyState.DELIVERED: studies}, 240, node)
         every_result_arrived_once(archive, studies)
         ledger = node.ledger()
         images = [len(ledger.instances(row.study.study_id)) for row in ledger.study_overview(limit=99)]
@@ -211,10 +219,29 @@ def test_an_archive_that_was_down_gets_its_results_after_a_restart_of_the_node(t
         port = archive.port
     with stand_in(tmp_path / "node", archive, grading_s=0.1) as node:
         send(study(1), node, tmp_path / "study")
-        until(lambda: StudyState.GRADED in node.states(), 30, node)
+        until(lambda: StudyState.GRADED in states(node), 30, node)
         until(lambda: "cannot connect" in node.words(), 30, node)
         node.kill()
         with answering(port=port) as archive:
             node.start()
-            until(lambda: node.states() == {StudyState.DELIVERED: 1}, 60, node)
+            until(lambda: states(node) == {StudyState.DELIVERED: 1}, 60, node)
             every_result_arrived_once(archive, 1)
+
+
+@pytest.mark.parametrize("victim", ["worker", "node"])
+def test_a_kill_while_the_real_networks_grade_costs_nothing(tmp_path: Path, lumbar_study: Path, victim: str) -> None:
+    images = [pydicom.dcmread(path) for path in sorted(lumbar_study.iterdir())]
+    with answering() as archive, stand_in(tmp_path / "node", archive, None, extra="") as node:
+        send(images, node, tmp_path / "study")
+        until(lambda: StudyState.GRADING in states(node), 30, node)
+        if victim == "worker":
+            os.kill(parts(node)["worker"], signal.SIGKILL)
+        else:
+            node.kill()
+            node.start()
+        until(lambda: states(node) == {StudyState.DELIVERED: 1}, 120, node)
+        kinds = Counter(str(item.SOPClassUID.name) for item in archive.stored)
+        assert len({item.SOPInstanceUID for item in archive.stored}) == len(archive.stored)
+        assert kinds["Comprehensive 3D SR Storage"] == kinds["Basic Text SR Storage"] == 1
+        assert kinds["Secondary Capture Image Storage"] > 1
+        assert {item.StudyInstanceUID for item in archive.stored} == {images[0].StudyInstanceUID}
