@@ -26,7 +26,7 @@ NAME_PX, LINE_PX = 19, 15
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class _Block:
+class Block:
     """What stands beside the picture for one disc: lines of (words, size, colour)."""
 
     wanted_y: float
@@ -45,7 +45,7 @@ def discs_on(report: Report, slice_index: int) -> tuple[DiscGrading, ...]:
 def draw_slice(report: Report, view: View, slice_index: int) -> overlay.Pixels:
     """The page of one slice, RGB."""
     discs = discs_on(report, slice_index)
-    blocks = [_block(disc, view, slice_index) for disc in discs]
+    blocks = [block_of(disc, view, slice_index) for disc in discs]
     body = max(view.height, MINIMUM_BODY, int(np.ceil(sum(block.height for block in blocks))))
     page = Image.new("RGB", (view.width + PANEL + 3 * MARGIN, HEADER + body + FOOTER), overlay.PAPER)
     page.paste(Image.fromarray(_annotated(report.discs, discs, view, slice_index)), (MARGIN, HEADER))
@@ -120,7 +120,8 @@ def _annotated(
     return np.asarray(picture)
 
 
-def _block(disc: DiscGrading, view: View, slice_index: int) -> _Block:
+def block_of(disc: DiscGrading, view: View, slice_index: int) -> Block:
+    """The words beside the picture for one disc."""
     width = PANEL - MARGIN
     lines: list[tuple[str, int, overlay.Colour]] = [(_headline(disc), NAME_PX, colour_of(disc))]
 
@@ -133,11 +134,13 @@ def _block(disc: DiscGrading, view: View, slice_index: int) -> _Block:
     elif Finding.PFIRRMANN not in abnormal_findings(disc):
         add("no abnormal grading", overlay.FAINT)
     hot = explained_on(disc, slice_index)
-    if hot:
+    if hot and set(hot) == set(abnormal_findings(disc)):
+        add("Saliency: all of these", overlay.WORDS)
+    elif hot:
         add(f"Saliency: {', '.join(in_sentence(f) for f in hot)}", overlay.WORDS)
     if is_level_doubtful(disc):
         add("Level uncertain: count the levels", overlay.ABNORMAL)
-    return _Block(wanted_y=float(view.pixels(disc.center_lps_mm)[1]) - NAME_PX / 2, lines=tuple(lines))
+    return Block(wanted_y=float(view.pixels(disc.center_lps_mm)[1]) - NAME_PX / 2, lines=tuple(lines))
 
 
 def _headline(disc: DiscGrading) -> str:

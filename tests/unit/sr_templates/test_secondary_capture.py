@@ -17,7 +17,7 @@ from sr_templates import overlay, source_study
 from sr_templates.render import OutputKind, Rendered, captures_png
 from sr_templates.secondary_capture import PICTURE_MAX_HEIGHT, pages
 from sr_templates.secondary_capture import captures as captures_of
-from sr_templates.slice_page import HEADER, MARGIN, PICTURE_MAX, colour_of, discs_on
+from sr_templates.slice_page import HEADER, MARGIN, PICTURE_MAX, block_of, colour_of, discs_on
 from sr_templates.view import make_view
 from tests.report_factories import MULTIFRAME_SOP_UID, RUN, SERIES_UID, GradedStudy, binary, graded_study, pfirrmann
 
@@ -156,6 +156,35 @@ def test_many_quality_sentences_and_nine_levels_still_fit(study: GradedStudy) ->
     summary, *slices = pages(replace(study.report, quality=quality, discs=discs))
     assert summary.pixels.shape == (768, 1024, 3)
     assert all(max(page.pixels.shape) <= 1024 for page in slices)
+
+
+def words_beside(study: GradedStudy, disc_index: int, slice_index: int) -> list[str]:
+    view = make_view(study.report, 100, 100)
+    return [words for words, _, _ in block_of(study.report.discs[disc_index], view, slice_index).lines]
+
+
+def test_the_words_beside_a_disc_name_what_is_abnormal_and_what_the_saliency_is_of(study: GradedStudy) -> None:
+    assert words_beside(study, disc_index=3, slice_index=7) == ["L3/L4   Pfirrmann 2 (70 %)", "no abnormal grading"]
+    headline, *others = words_beside(study, disc_index=4, slice_index=7)
+    assert headline == "L4/L5   Pfirrmann 4 (70 %) !"
+    assert " ".join(others) == (
+        "Abnormal: disc narrowing, upper marrow change Saliency: Pfirrmann grade, disc narrowing"
+    )
+    assert words_beside(study, disc_index=4, slice_index=0)[-1].endswith("change")
+
+
+def test_saliency_of_everything_abnormal_is_said_shortly(study: GradedStudy) -> None:
+    disc = study.report.discs[4]
+    grades = {Finding.PFIRRMANN: pfirrmann(4), Finding.DISC_NARROWING: binary(1, 0.9)}
+    only = replace(study, report=replace(study.report, discs=(replace(disc, grades=grades),)))
+    assert words_beside(only, disc_index=0, slice_index=7)[-1] == "Saliency: all of these"
+
+
+def test_a_doubtful_level_is_said_beside_the_disc(study: GradedStudy) -> None:
+    doubtful = replace(study.report.discs[3], level_confidence=0.3)
+    only = replace(study, report=replace(study.report, discs=(doubtful,)))
+    assert words_beside(only, disc_index=0, slice_index=7)[-1] == "Level uncertain: count the levels"
+    assert words_beside(only, disc_index=0, slice_index=7)[0].startswith("L3/L4?")
 
 
 def test_a_disc_without_any_grade_is_drawn(study: GradedStudy) -> None:
