@@ -14,12 +14,13 @@ from inference.volume import DiscVolume
 
 
 def grade(disc_volumes: Sequence[DiscVolume], grader: DiscGrader) -> tuple[Grades, ...]:
-    """Grades of each disc, in order: for every finding the network was taught the median of its classes' probabilities.
+    """Grades of each disc, in order: for every finding the median of its classes' probabilities.
 
-    For two classes that is the more probable one. For Pfirrmann it is the class in which the disc's severity score lies;
-    out of fold it agreed better with the radiologist than the most probable class. Probabilities hold for a disc drawn where all classes are equally frequent, as the network was trained: they say
-    how the image speaks, not how frequent the finding is. On the device of the network; after running out of memory
-    with half as many discs at a time.
+    For two classes that is the more probable one. For Pfirrmann it is the class in which the disc's severity score
+    lies; out of fold it agreed better with the radiologist than the most probable class did. Probabilities hold for a
+    disc drawn where all classes are equally frequent, as the network was trained: they say how the image speaks, not
+    how frequent the finding is. Runs on the device of the network; after running out of memory with half as many discs
+    at a time.
     """
     if not disc_volumes:
         return ()

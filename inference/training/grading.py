@@ -29,7 +29,15 @@ from inference.grades import CLASSES, Finding
 from inference.networks.grader import LEARNED, DiscGrader
 from inference.training import grading_scores, spider
 from inference.training.disc_augmentation import batch, plain_batch
-from inference.training.gradings import MARROW_TARGET, TARGETS, UNKNOWN, GradedDiscs, class_weights, load_or_cut
+from inference.training.gradings import (
+    MARROW_TARGET,
+    TARGETS,
+    UNKNOWN,
+    GradedDiscs,
+    class_weights,
+    endplate_sides,
+    load_or_cut,
+)
 from inference.volume import FloatArray, SagittalVolume
 from inference.weights import load_localiser
 
@@ -236,6 +244,8 @@ def main(data: Path, out: Path, threads: int) -> None:
         "t2_space_stacks": report(discs, said, discs.is_stack),
     }
     (out / "figures.json").write_text(json.dumps(figures, indent=1) + "\n")
+    one_sided, sides_auc = endplate_sides(discs)
+    click.echo(f"discs with one end plate marked: {one_sided}, AUC of the rougher edge {sides_auc:.2f}")
     for name, table in figures.items():
         click.echo(name)
         for target, row in table.items():

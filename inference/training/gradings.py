@@ -18,8 +18,10 @@ from tqdm import tqdm
 
 from inference import discs
 from inference.anatomy import DiscLevel, Spine
+from inference.descriptors import FEATURES
 from inference.grades import Finding
-from inference.training import spider
+from inference.networks.grader import ENDPLATES
+from inference.training import grading_scores, spider
 from inference.volume import FloatArray, SagittalVolume, Unsuitable, VoxelArray, upright
 
 MARGIN_ROWS, MARGIN_COLUMNS = 192, 320
@@ -36,10 +38,9 @@ COLUMN_OF: dict[Finding, str] = {
     Finding.DISC_HERNIATION: "Disc herniation",
     Finding.DISC_BULGING: "Disc bulging",
 }
-"""SPIDER names the end plate of the *vertebra*: its "UP endplate" is the upper end plate of the vertebra below the disc,
-so the disc's lower one, and the other way round. Seen in the images: where only "UP" is marked the Schmorl node lies
-below the disc, and the disc's lower edge is the rougher one (AUC 0.73 over the 91 discs with one side marked, against
-0.30 for its upper edge; ``python -m inference.training.grading`` prints it as ``endplate_sides``)."""
+"""SPIDER names the end plate of the *vertebra*: its "UP endplate" is the upper end plate of the vertebra below the
+disc, so the disc's lower one, and the other way round. Seen in the images: where only "UP" is marked the Schmorl node lies
+below the disc. ``endplate_sides`` measures it."""
 MODIC_COLUMN = "Modic"
 MARROW_TARGET = "marrow_change"
 """A Modic change of either side: SPIDER has one Modic label per disc."""
@@ -148,6 +149,16 @@ def labels_of(said: Mapping[str, int]) -> list[int]:
     """One disc's row of the gradings table -> labels in the order of ``TARGETS``."""
     modic = said.get(MODIC_COLUMN, UNKNOWN)
     return [said.get(column, UNKNOWN) for column in COLUMN_OF.values()] + [min(modic, 1)]
+
+
+def endplate_sides(discs: GradedDiscs) -> tuple[int, float]:
+    """Whether ``COLUMN_OF`` has the sides right: discs with one end plate marked, and the AUC with which the rougher
+    edge of the outline is the marked one. Well above 0.5 = right, well below = the columns are exchanged."""
+    upper, lower = (discs.labels[:, TARGETS.index(finding.value)] for finding in ENDPLATES)
+    roughness = discs.features[:, [FEATURES.index("lower_roughness"), FEATURES.index("upper_roughness")]]
+    difference = roughness[:, 0] - roughness[:, 1]
+    one_sided = (upper != lower) & (np.minimum(upper, lower) >= 0) & np.isfinite(difference)
+    return int(one_sided.sum()), grading_scores.auc(lower[one_sided], difference[one_sided])
 
 
 def _stacked(rows: list[_Row]) -> GradedDiscs:
