@@ -39,8 +39,8 @@ COLUMN_OF: dict[Finding, str] = {
     Finding.DISC_BULGING: "Disc bulging",
 }
 """SPIDER names the end plate of the *vertebra*: its "UP endplate" is the upper end plate of the vertebra below the
-disc, so the disc's lower one, and the other way round. Seen in the images: where only "UP" is marked the Schmorl node lies
-below the disc. ``endplate_sides`` measures it."""
+disc, so the disc's lower one, and the other way round. Seen in the images: where only "UP" is marked the Schmorl node
+lies below the disc. ``endplate_sides`` measures it."""
 MODIC_COLUMN = "Modic"
 MARROW_TARGET = "marrow_change"
 """A Modic change of either side: SPIDER has one Modic label per disc."""
