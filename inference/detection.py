@@ -32,6 +32,8 @@ BLEND_MM = 5.0
 """Slices so near to the middle of the sac vote together; the sac is 15-20 mm wide."""
 FOLLOW_MM = 20.0
 """Along the spine the middle of the sac is smoothed with this Gaussian: a scoliosis bends slower."""
+S1_TAPER = (0.3, 0.05)
+"""S1 is narrower at its lower end by so much of its depth, at the front and at the back (read off 25 images)."""
 STRAY_SHARE = 0.15
 """A part of the marks smaller than this share of the largest part does not move the middle."""
 EDGE_MM = 1.5
@@ -66,8 +68,7 @@ def find(volume: SagittalVolume, localiser: nn.Module) -> Found:
 def mark(upright_volume: SagittalVolume, localiser: nn.Module) -> Marks:
     """The localiser's probabilities on every slice, or every few where slices are thinner than ``SLICE_STEP_MM``.
 
-    Slices are resampled to about ``PIXEL_MM``, anti-aliased. bf16 autocast on CUDA, and on CPUs (measured there: half
-    the time, outlines equal to within 0.1 mm).
+    Slices are resampled to about ``PIXEL_MM``, anti-aliased.
     """
     spacing = upright_volume.spacing_mm
     stride = max(1, int(SLICE_STEP_MM / spacing[0] + 1e-6))
@@ -79,7 +80,7 @@ def mark(upright_volume: SagittalVolume, localiser: nn.Module) -> Marks:
     edge = int(localiser.stride)  # type: ignore[arg-type]
     padding = (0, -size[1] % edge, 0, -size[0] % edge)
     parts: list[VoxelArray] = []
-    with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16):
+    with torch.inference_mode(), autocast(device):
         for start in range(0, len(indices), CHUNK):
             chosen = torch.from_numpy(upright_volume.voxels[list(indices[start : start + CHUNK])]).to(device)
             small = functional.interpolate(chosen[:, None], size, mode="bilinear", antialias=True, align_corners=False)[
@@ -94,6 +95,14 @@ def mark(upright_volume: SagittalVolume, localiser: nn.Module) -> Marks:
         pixel_mm=np.array([rows * spacing[1] / size[0], columns * spacing[2] / size[1]]),
         voxels_per_pixel=np.array([rows / size[0], columns / size[1]]),
     )
+
+
+def autocast(device: torch.device) -> torch.autocast:
+    """Half precision where the device computes in it: fp16 on CUDA, bf16 on CPUs with AVX-512 BF16 (half the time)."""
+    if device.type == "cuda":
+        return torch.autocast("cuda", torch.float16)
+    native = bool(getattr(torch.cpu, "_is_avx512_bf16_supported", bool)())  # elsewhere bf16 is emulated, and slow
+    return torch.autocast("cpu", torch.bfloat16, enabled=native)
 
 
 def middle_places(marks: Marks) -> FloatArray:
@@ -132,7 +141,7 @@ def _large_parts(mass: FloatArray) -> FloatArray:
 
 
 def _traced(own: Plane, blended: Plane, candidate: Candidate) -> TracedDisc | None:
-    """The disc on its own mid-slice; where it is not marked there, on the blended plane; where faint, at a lower edge."""
+    """The disc on its own mid-slice; where not marked there, on the blended plane; where faint, lower."""
     for plane in (own, blended, own.lifted(Tissue.DISC, FAINT / EDGE), blended.lifted(Tissue.DISC, FAINT / EDGE)):
         traced = trace_disc(plane, candidate)
         if traced is not None:
@@ -189,7 +198,7 @@ def _end_body(seen: SagittalVolume, marks: Marks, end: _SeenDisc, *, beneath_it:
     """The body above the first disc or beneath the last: its far corners lie where its marks end.
 
     None where the image ends first, or where nothing is marked there. S1 tapers and has a remnant beneath: its far
-    corners are estimates, one marked depth along the disc's normal with the ends drawn in by a tenth.
+    corners are estimates: one marked depth along the disc's normal, drawn in by ``S1_TAPER``.
     """
     plane, traced = marks.plane(end.place), end.traced
     sacral = beneath_it and end.below.sacrum > end.below.vertebra
@@ -200,7 +209,7 @@ def _end_body(seen: SagittalVolume, marks: Marks, end: _SeenDisc, *, beneath_it:
         return None
     far = near + depth * away
     if sacral:
-        far = far + 0.1 * (far[::-1] - far)
+        far = far + np.array(S1_TAPER)[:, None] * (far[::-1] - far)
     corners = (near[0], near[1], far[1], far[0]) if beneath_it else (far[0], far[1], near[1], near[0])
     return FoundBody(corners_lps_mm=marks.to_patient(seen, marks.slice_indices[end.place], np.stack(corners)))
 

@@ -202,7 +202,8 @@ def raise_sacrum(localiser: Localiser, stacks: Sequence[LabelledSlice]) -> None:
             view = plain_view(stack.pixels[middle], stack.labels[middle])
             said = localiser(view.pixels[None, None])[0, Tissue.SACRUM]
             logits.append(said[view.targets[Tissue.SACRUM] > 0.5])
-        localiser.out.bias[Tissue.SACRUM] += math.log(9) - torch.cat(logits).median()
+        bias = cast(Tensor, localiser.out.bias)
+        bias[Tissue.SACRUM] += math.log(9) - torch.cat(logits).median()
 
 
 def write(localiser: Localiser, path: Path, version: str) -> None:

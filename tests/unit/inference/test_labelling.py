@@ -67,7 +67,7 @@ def test_bodies_are_named_with_the_discs_they_border_on() -> None:
 def test_a_body_that_was_not_seen_whole_is_left_out() -> None:
     whole = found(*(disc(k) for k in range(5)), on_sacrum(5))
     spine = name(replace(whole, bodies=(None, *whole.bodies[1:])))
-    assert [each.level for each in spine.bodies][0] is Vertebra.L1
+    assert spine.bodies[0].level is Vertebra.L1
 
 
 def test_an_image_that_ends_below_l4_l5_is_never_confidently_wrong() -> None:
@@ -136,8 +136,9 @@ def test_unclear_discs_are_no_lumbar_spine() -> None:
 
 
 def test_discs_of_an_impossible_size_are_no_lumbar_spine() -> None:
+    half = np.array([0.0, 6.0, 0.0])
     small = [
-        replace(each, anterior_lps_mm=each.center_lps_mm - [0, 6, 0], posterior_lps_mm=each.center_lps_mm + [0, 6, 0])
+        replace(each, anterior_lps_mm=each.center_lps_mm - half, posterior_lps_mm=each.center_lps_mm + half)
         for each in (disc(0), disc(1), disc(2), on_sacrum(3))
     ]
     with pytest.raises(Unsuitable, match="12 mm deep"):

@@ -35,9 +35,10 @@ def test_views_are_bounded_and_finite() -> None:
         assert view.targets.shape == view.weights.shape == (4, CROP, CROP)
         assert torch.isfinite(view.pixels).all()
         assert view.pixels.abs().max() <= 2
-        assert 0 <= view.targets.min()
+        assert view.targets.min() >= 0
         assert view.targets.max() <= 1
-        assert set(view.weights.unique().tolist()) == {0.0, 1.0} or view.weights.min() >= 0
+        assert view.weights.min() >= 0
+        assert view.weights.max() <= 1
 
 
 def test_size_on_the_view_stays_within_the_zoom() -> None:
@@ -66,5 +67,5 @@ def test_a_sacrum_that_is_not_sure_is_not_taught() -> None:
 def test_a_plain_view_changes_nothing_but_the_pixel_size() -> None:
     plain = plain_view(a_slice().pixels[0], a_slice().labels[0])
     assert plain.pixels.shape == (304, 240)  # 300 x 240 mm in multiples of 16
-    assert float(plain.targets[0].sum()) == np.float32(0) or abs(float(plain.targets[0].sum()) - 456) < 20
+    assert abs(float(plain.targets[0].sum()) - 456) < 20
     assert abs(float(plain.pixels[146, 125]) - 0.9) < 0.05
