@@ -139,8 +139,8 @@ def _present(where: Cut, standing: SagittalVolume) -> NDArray[np.bool_]:
 
 def _bone_signals(standing: SagittalVolume, spine: Spine) -> dict[str, float]:
     """Median signal of each body's inner part, on the mid-slice of the disc next to it and its two neighbours."""
-    slices = {disc.level.upper: disc.slice_index for disc in spine.discs}
-    slices |= {disc.level.lower: disc.slice_index for disc in spine.discs if disc.level.lower not in slices}
+    slices = {disc.level.upper_vertebra: disc.slice_index for disc in spine.discs}
+    slices |= {disc.level.lower_vertebra: disc.slice_index for disc in spine.discs if disc.level.lower_vertebra not in slices}
     signals = {}
     for body in spine.bodies:
         if body.level not in slices:

@@ -91,7 +91,7 @@ def heights_mm(disc: Disc, frame: DiscFrame) -> tuple[float, float, float]:
 def neighbours(disc: Disc, spine: Spine) -> tuple[VertebralBody | None, VertebralBody | None]:
     """The bodies above and below a disc, by level; None where one was not seen."""
     bodies = {body.level: body for body in spine.bodies}
-    return bodies.get(disc.level.upper), bodies.get(disc.level.lower)
+    return bodies.get(disc.level.upper_vertebra), bodies.get(disc.level.lower_vertebra)
 
 
 def slip_mm(upper: VertebralBody, lower: VertebralBody) -> tuple[float, float]:

@@ -163,9 +163,9 @@ def _bodies(
             continue
         level: Vertebra | None = None
         if index < len(discs) and levels[index] is not None:
-            level = levels[index].upper  # type: ignore[union-attr]
+            level = levels[index].upper_vertebra  # type: ignore[union-attr]
         elif index > 0 and levels[index - 1] is not None:
-            level = levels[index - 1].lower  # type: ignore[union-attr]
+            level = levels[index - 1].lower_vertebra  # type: ignore[union-attr]
         if level is not None:
             bodies.append(VertebralBody(level=level, corners_lps_mm=_copy(body.corners_lps_mm)))
     return tuple(bodies)

@@ -78,7 +78,7 @@ def truth(seed: int = 0, conditions: Mapping[DiscLevel, DiscCondition] = CONDITI
     skeleton = _skeleton(seed, conditions)
     discs = []
     for level in sorted(conditions, key=list(DiscLevel).index):
-        upper, lower = skeleton.block(level.upper.value), skeleton.block(level.lower.value)
+        upper, lower = skeleton.block(level.upper_vertebra.value), skeleton.block(level.lower_vertebra.value)
         y, z = np.concatenate([upper.corners[2:], lower.corners[:2]]).mean(axis=0)
         if z > TOP_MM - 12:
             continue

@@ -17,7 +17,7 @@ LUMBAR = ("T10", "T11", "T12", "L1", "L2", "L3", "L4", "L5")
 def bones_and_discs(canvas: Canvas, skeleton: Skeleton, x_mm: float, rng: np.random.Generator) -> None:
     sections = {block.level: narrowed(block, x_mm) for block in skeleton.blocks}
     for level, condition in skeleton.conditions.items():
-        upper, lower = sections[level.upper.value], sections[level.lower.value]
+        upper, lower = sections[level.upper_vertebra.value], sections[level.lower_vertebra.value]
         if upper is not None and lower is not None:
             _disc(canvas, upper, lower, condition, x_mm)
     for block in skeleton.blocks:
@@ -38,8 +38,8 @@ def _fatty_ends(skeleton: Skeleton, block: Block) -> tuple[bool, bool]:
     """Whether the marrow at the (upper, lower) end plate is fatty."""
     upper = lower = False
     for level, condition in skeleton.conditions.items():
-        upper |= condition.fatty_marrow and level.lower.value == block.level
-        lower |= condition.fatty_marrow and level.upper.value == block.level
+        upper |= condition.fatty_marrow and level.lower_vertebra.value == block.level
+        lower |= condition.fatty_marrow and level.upper_vertebra.value == block.level
     return upper, lower
 
 

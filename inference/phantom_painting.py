@@ -68,8 +68,8 @@ class Lines:
                 points.append(block.at(1.0, up))
                 depths.append(11.0 if block.level == "S1" else 7.0 if sacral else 16.0)
         for level, condition in skeleton.conditions.items():
-            lower = skeleton.block(level.lower.value)
-            upper = skeleton.block(level.upper.value)
+            lower = skeleton.block(level.lower_vertebra.value)
+            upper = skeleton.block(level.upper_vertebra.value)
             points.append((lower.corners[1] + upper.corners[2]) / 2 + np.array([condition.bulge_mm + 1.0, 0]))
             depths.append(14.5 - 1.2 * condition.bulge_mm)
         order = np.argsort([point[1] for point in points])

@@ -10,13 +10,13 @@ from inference.anatomy import DiscLevel, Vertebra, VertebralBody
 
 def test_discs_form_one_chain_without_gaps() -> None:
     levels = list(DiscLevel)
-    assert [level.lower for level in levels[:-1]] == [level.upper for level in levels[1:]]
+    assert [level.lower_vertebra for level in levels[:-1]] == [level.upper_vertebra for level in levels[1:]]
 
 
 def test_every_disc_lies_between_neighbouring_vertebrae() -> None:
     order = list(Vertebra)
     for level in DiscLevel:
-        assert order.index(Vertebra(level.lower)) == order.index(Vertebra(level.upper)) + 1
+        assert order.index(Vertebra(level.lower_vertebra)) == order.index(Vertebra(level.upper_vertebra)) + 1
 
 
 def test_the_lowest_disc_is_the_lumbosacral_one() -> None:
