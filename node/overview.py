@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from itertools import groupby
 
 from node.ledger import Ledger, LedgerError, UnknownStudy, open_ledger
-from node.records import Delivery, DeliveryState, StudyOverview, StudyRecord
+from node.records import Delivery, DeliveryState, Recorded, StudyOverview, StudyRecord
 from node.settings import Settings, SettingsError
 
 UNDELIVERED_SHOWN = 200
@@ -26,9 +26,15 @@ def of_node(settings: Settings, *, limit: int) -> str:
     with _ledger(settings) as ledger:
         studies = ledger.study_overview(limit=limit)
         undelivered = ledger.undelivered(limit=UNDELIVERED_SHOWN)
-    if not studies:
+        conflicts = ledger.received_counts()[Recorded.CONFLICT]
+    if not studies and not conflicts:
         return "no study has been received yet"
     lines = [f"{len(studies)} newest studies:", *(line for study in studies for line in _study(study))]
+    if conflicts:
+        lines += [
+            "",
+            f"{conflicts} objects were kept but not graded: they claim a known SOP Instance UID, with other content",
+        ]
     if undelivered:
         lines += ["", "not delivered:", *_undelivered(undelivered, datetime.now(UTC))]
     return "\n".join(lines)
