@@ -84,6 +84,8 @@ class InferenceSettings(_Table):
     """The service declines a T2 sagittal series with fewer slices."""
     maximum_attempts: int = Field(default=3, ge=1)
     """A study that has taken its worker down this often waits for the operator instead."""
+    time_limit_s: float = Field(default=600, gt=0)
+    """A study that takes longer hangs: its worker is ended, and started again."""
 
 
 class ResultSettings(_Table):

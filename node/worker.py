@@ -46,6 +46,9 @@ ROOM_EVERY_S = 10.0
 QUEUE_AHEAD = 20
 """Studies that are put into the queue at a time; the others wait in the ledger, in the same order."""
 FINISH_WITHIN_S = 5
+WATCH_EVERY_S = 1.0
+HUNG = 3
+"""Exit status."""
 
 Outcome = dict[str, Any]
 Now = Callable[[], datetime]
@@ -87,6 +90,7 @@ def run(settings: Settings, *, stop: threading.Event, on_ready: Callable[[], Non
         ticks = Ticks(
             [
                 Tick(name="queueing studies", every_s=LOOK_EVERY_S, run=partial(enqueue_studies, ledger, engine)),
+                Tick(name="watching the study", every_s=WATCH_EVERY_S, run=partial(end_if_hung, worker, settings)),
                 Tick(name="pruning jobs", every_s=PRUNE_EVERY_S, run=lambda: engine.prune(now() - KEEP_JOBS)),
             ]
         )
@@ -101,6 +105,17 @@ def enqueue_studies(ledger: Ledger, engine: Engine) -> None:
     """See to it that there is a job for each study that waits, and for each whose job was lost while it was graded."""
     for study in (*ledger.grading_studies(), *ledger.queued_studies()[:QUEUE_AHEAD]):
         engine.enqueue(study.study_id, study.round)
+
+
+def end_if_hung(worker: Worker, settings: Settings) -> None:
+    """End this process when a study takes longer than any should: a thread that hangs in a decoder cannot be stopped.
+
+    The supervisor starts another worker, which counts one more attempt at the study, or gives it up.
+    """
+    if worker.working_for() > timedelta(seconds=settings.inference.time_limit_s):
+        logger.error("a study has taken more than %g s: the worker ends itself", settings.inference.time_limit_s)
+        logging.shutdown()
+        os._exit(HUNG)
 
 
 @contextmanager
@@ -142,6 +157,12 @@ class Worker:
         self._spool = spool
         self._grade = grade
         self._now = now
+        self._working_since: datetime | None = None
+
+    def working_for(self) -> timedelta:
+        """How long the present attempt has been going on; zero between two."""
+        since = self._working_since
+        return timedelta(0) if since is None else self._now() - since
 
     def attempt(self, study_id: int) -> Outcome | None:
         """Grade a study and spool what is to be sent; None when the ledger has nothing to do for it.
@@ -154,6 +175,7 @@ class Worker:
             study = self._ledger.take_study(study_id, maximum_attempts=maximum, now=self._now())
             if study is None:
                 return None
+            self._working_since = self._now()
             try:
                 return self._outcome(study)
             except Exception as error:  # whatever a study does to the code, the next one must be graded
@@ -161,6 +183,8 @@ class Worker:
                 logger.exception("attempt %d of %d failed", study.attempts, maximum, extra={"study_id": study_id})
                 if study.attempts >= maximum:
                     return _ended(StudyState.FAILED, f"a fault of the node: {where}, {study.attempts} times")
+            finally:
+                self._working_since = None
 
     def finish(self, study_id: int, outcome: Outcome) -> None:
         """Write the outcome down, with its results and their deliveries, in one transaction."""
@@ -240,6 +264,7 @@ class Worker:
                 return self._spool.store_result(content)
             except NoRoom as full:
                 logger.error("results cannot be stored, waiting for room: %s", full)
+                self._working_since = self._now()
                 time.sleep(ROOM_EVERY_S)
 
 

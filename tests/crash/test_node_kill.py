@@ -194,6 +194,15 @@ def test_a_study_that_kills_its_worker_is_set_aside_and_the_others_are_graded(tm
         assert failed.reason == "its worker stopped 3 times before an end"
 
 
+def test_a_study_that_hangs_is_ended_and_set_aside(tmp_path: Path) -> None:
+    limits = f"[inference]\nmaximum_attempts = 2\ntime_limit_s = 2\n{SHORT}"
+    with answering() as archive, stand_in(tmp_path / "node", archive, grading_s=3600, extra=limits) as node:
+        send(study(1), node, tmp_path / "study")
+        until(lambda: states(node) == {StudyState.FAILED: 1}, 120, node)
+        assert node.words().count("a study has taken more than 2 s: the worker ends itself") == 2
+        assert node.words().count("the worker ended with status 3") == 2
+
+
 def test_random_kills_of_every_part_lose_nothing_and_double_nothing(tmp_path: Path) -> None:
     chance, studies = random.Random(20260314), 12
     with answering() as archive, stand_in(tmp_path / "node", archive, grading_s=0.1) as node:

@@ -285,6 +285,22 @@ def test_a_full_disk_is_waited_for_and_costs_no_attempt(
     assert next(full, None) is None
 
 
+def test_the_worker_knows_how_long_it_has_been_at_a_study(ledger: Ledger, spool: Spool, study: GradedStudy) -> None:
+    seen: list[timedelta] = []
+
+    def look(instances: Sequence[pydicom.Dataset]) -> Declined:
+        bench.clock += timedelta(seconds=40)
+        seen.append(bench.worker.working_for())
+        return declined(instances)
+
+    bench = Bench(ledger, spool, look)
+    study_id = bench.receive(study.source[:1])
+    assert bench.worker.working_for() == timedelta(0)
+    bench.work(study_id)
+    assert seen == [timedelta(seconds=41)]
+    assert bench.worker.working_for() == timedelta(0)
+
+
 def test_nothing_is_delivered_before_it_is_sent(ledger: Ledger, spool: Spool, study: GradedStudy) -> None:
     bench = Bench(ledger, spool, lambda _: study.report)
     bench.work(bench.receive(study.source))
