@@ -38,6 +38,8 @@ MARROW = Finding.UPPER_MARROW_CHANGE, Finding.LOWER_MARROW_CHANGE
 MARROW_ROWS = 5
 """Rows of the earlier map (of 14, each 8 pixels apart) that belong to one side's bone: the last is centred 20 pixels
 from the disc's middle and sees about as far as the middle."""
+MARROW_COLUMNS = slice(7, 21)
+"""Its columns (of 28) over the disc's depth: bone, not the canal behind or the vessels in front."""
 
 
 class DiscGrader(nn.Module):
@@ -106,7 +108,8 @@ class DiscGrader(nn.Module):
         for i, index in enumerate((self.above_index, self.below_index)):
             of_side = known[:, torch.cat([self.own_index, index])]
             end = _pooled(far[:, :, :half] if i == 0 else far[:, :, -half:])
-            bone = _pooled(near[:, :, :MARROW_ROWS] if i == 0 else near[:, :, -MARROW_ROWS:])
+            bodies = near[:, :, :, MARROW_COLUMNS]
+            bone = _pooled(bodies[:, :, :MARROW_ROWS] if i == 0 else bodies[:, :, -MARROW_ROWS:])
             scores[ENDPLATES[i]] = self.endplates[i](torch.cat([whole, end], 1), of_side)[:, 0]
             scores[MARROW[i]] = self.marrow[i](bone, of_side)[:, 0]
         return torch.stack([scores[finding] for finding in LEARNED], 1).float()

@@ -92,6 +92,8 @@ def test_marrow_is_judged_by_its_own_part_of_the_image(grader: DiscGrader) -> No
     (lower,) = torch.autograd.grad(scores[:, LEARNED.index(Finding.LOWER_MARROW_CHANGE)].sum(), images)
     assert upper[..., :56, :].any()
     assert not upper[..., 66:, :].any()
+    assert not upper[..., :30].any()  # in front of the bodies
+    assert not upper[..., -30:].any()  # behind the canal
     assert lower[..., 56:, :].any()
     assert not lower[..., :46, :].any()
 
