@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
@@ -41,16 +42,19 @@ def font(size_px: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
     return ImageFont.load_default(size_px)
 
 
-def display_window(voxels: NDArray[np.float32]) -> tuple[float, float]:
-    """(black, white) signal: the 1st and 98.5th percentiles, so that bright fat and fluid do not darken the rest."""
-    low, high = np.percentile(voxels, (1.0, 98.5))
-    return float(low), float(max(high, low + 1e-6))
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Tone:
+    """From signal to grey: ``black`` and ``white`` as of a window, ``gamma`` below 1 lifts what lies between."""
+
+    black: float
+    white: float
+    gamma: float
 
 
-def grey_picture(plane: NDArray[np.float32], window: tuple[float, float], width: int, height: int) -> Pixels:
+def grey_picture(plane: NDArray[np.float32], tone: Tone, width: int, height: int) -> Pixels:
     """One slice (rows, columns) as RGB pixels (height, width, 3), enlarged smoothly."""
-    low, high = window
-    levels = (np.clip((plane - low) / (high - low), 0.0, 1.0) * 255.0).astype(np.uint8)
+    share = np.clip((plane - tone.black) / (tone.white - tone.black), 0.0, 1.0)
+    levels = (share**tone.gamma * 255.0).astype(np.uint8)
     scaled = Image.fromarray(levels).resize((width, height), Image.Resampling.BICUBIC)
     return np.repeat(np.asarray(scaled)[:, :, None], 3, axis=2)
 

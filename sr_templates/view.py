@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 
 from inference.grades import Finding, is_abnormal
 from inference.report import DiscGrading, EvidenceMap, Report
-from inference.volume import FloatArray, SagittalVolume, VoxelArray, upright
+from inference.volume import FloatArray, SagittalVolume, upright
 from sr_templates import overlay
+from sr_templates.tone import spine_tone
 
 DOUBTFUL_LEVEL = 0.5
 """Below this confidence a level is shown with a question mark."""
@@ -26,14 +27,14 @@ class View:
     """Upright; slices in the source's order."""
     heat: NDArray[np.float32]
     """(slices, rows, columns) of ``volume``: the strongest saliency of the abnormal findings of all discs, 0-1."""
-    window: tuple[float, float]
+    tone: overlay.Tone
     pixels_per_mm: float
     width: int
     height: int
 
     def picture(self, slice_index: int, *, heat: bool) -> overlay.Pixels:
         """One slice in grey, with or without its saliency."""
-        picture = overlay.grey_picture(self.volume.voxels[slice_index], self.window, self.width, self.height)
+        picture = overlay.grey_picture(self.volume.voxels[slice_index], self.tone, self.width, self.height)
         return overlay.with_heat(picture, self.heat[slice_index]) if heat else picture
 
     def pixels(self, position_lps_mm: FloatArray) -> FloatArray:
@@ -54,20 +55,11 @@ def make_view(report: Report, max_width: int, max_height: int) -> View:
     return View(
         volume=volume,
         heat=upright(replace(report.volume, voxels=_heat(report))).voxels,
-        window=overlay.display_window(_about_the_spine(report, volume)),
+        tone=spine_tone(report, volume),
         pixels_per_mm=scale,
         width=max(1, round(columns * column_mm * scale)),
         height=max(1, round(rows * row_mm * scale)),
     )
-
-
-def _about_the_spine(report: Report, volume: SagittalVolume) -> VoxelArray:
-    """The voxels about the discs, which the grey levels are chosen for."""
-    corners = volume.to_voxel(np.concatenate([disc.outline_lps_mm for disc in report.discs]))
-    margin = np.array([0.0, 10.0, 25.0]) / volume.spacing_mm
-    low = np.clip(np.floor(corners.min(axis=0) - margin), 0, np.array(volume.voxels.shape) - 1).astype(int)
-    high = np.maximum(np.ceil(corners.max(axis=0) + margin).astype(int) + 1, low + 1)
-    return volume.voxels[low[0] : high[0], low[1] : high[1], low[2] : high[2]]
 
 
 def is_level_doubtful(disc: DiscGrading) -> bool:

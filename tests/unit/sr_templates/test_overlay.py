@@ -80,17 +80,12 @@ def test_hotter_is_lighter() -> None:
     assert np.all(np.diff(lightness) > 0)
 
 
-def test_a_constant_picture_can_be_shown() -> None:
-    window = overlay.display_window(np.zeros((2, 4, 4), np.float32))
-    assert overlay.grey_picture(np.zeros((4, 4), np.float32), window, 8, 8).max() == 0
-
-
-def test_the_window_ignores_a_few_bright_voxels() -> None:
-    voxels = np.linspace(0.0, 100.0, 10_000, dtype=np.float32).reshape(1, 100, 100)
-    voxels[0, 0, :20] = 1e6
-    low, high = overlay.display_window(voxels)
-    assert low == pytest.approx(1.0, abs=0.5)
-    assert high == pytest.approx(98.5, abs=0.5)
+def test_grey_runs_from_black_to_white_and_a_gamma_lifts_the_middle() -> None:
+    plane = np.array([[-5.0, 0.0, 25.0, 100.0, 900.0]], np.float32)
+    linear = overlay.grey_picture(plane, overlay.Tone(black=0.0, white=100.0, gamma=1.0), 5, 1)
+    lifted = overlay.grey_picture(plane, overlay.Tone(black=0.0, white=100.0, gamma=0.5), 5, 1)
+    assert linear[0, :, 0].tolist() == [0, 0, 63, 255, 255]
+    assert lifted[0, :, 0].tolist() == [0, 0, 127, 255, 255]
 
 
 def test_an_outline_is_drawn_through_its_points() -> None:
