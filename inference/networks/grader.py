@@ -92,6 +92,12 @@ class DiscGrader(nn.Module):
         self.cut_steps = nn.Parameter(torch.full((3,), 1.0))
 
     @property
+    def last_layers(self) -> tuple[nn.Linear, ...]:
+        """The layers whose sums are the scores: no activation comes after them."""
+        branches = [self.whole, *self.endplates, *self.marrow]
+        return tuple(layer for branch in branches for layer in (branch.out, branch.line))
+
+    @property
     def cuts(self) -> Tensor:
         """(4,) ascending: where the Pfirrmann score passes from one class into the next."""
         return torch.cat([self.first_cut[None], self.first_cut + functional.softplus(self.cut_steps).cumsum(0)])
@@ -125,13 +131,18 @@ class DiscGrader(nn.Module):
             result[finding] = edges[:, :-1] - edges[:, 1:]
         return result
 
-    def _slices_averaged(self, images: Tensor, slice_present: Tensor) -> tuple[Tensor, Tensor]:
-        """The trunk's two maps, (n, channels, rows, columns); only slices that are present and weigh anything pass."""
+    def looked_at(self, slice_present: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """(n, 9) bool -> disc, position and weight of each slice that passes the trunk, in the order of its batch."""
         weights = self.slice_weights * slice_present.to(self.slice_weights.dtype)
         weights = weights / weights.sum(1, keepdim=True).clamp_min(1e-6)
         disc, position = torch.nonzero(weights, as_tuple=True)
+        return disc, position, weights[disc, position]
+
+    def _slices_averaged(self, images: Tensor, slice_present: Tensor) -> tuple[Tensor, Tensor]:
+        """The trunk's two maps, (n, channels, rows, columns); only slices that are present and weigh anything pass."""
+        disc, position, weight = self.looked_at(slice_present)
         near = self.near(images[disc, position][:, None].contiguous(memory_format=torch.channels_last))
-        share = weights[disc, position][:, None, None, None]
+        share = weight[:, None, None, None]
 
         def averaged(maps: Tensor) -> Tensor:
             empty = maps.new_zeros((images.shape[0], *maps.shape[1:]))
@@ -148,11 +159,13 @@ class _Residual(nn.Module):
         self.second = nn.Conv2d(channels_out, channels_out, 3, 1, 1, bias=False)
         self.second_norm = nn.BatchNorm2d(channels_out)
         self.skip = nn.Conv2d(channels_in, channels_out, 1, stride, bias=False)
+        # Activations are modules, one per place: the visualisation methods hook into them.
+        self.inner_relu, self.outer_relu = nn.ReLU(), nn.ReLU()
 
     def forward(self, maps: Tensor) -> Tensor:
-        inner = functional.relu(self.first_norm(self.first(maps)))
-        outer: Tensor = self.second_norm(self.second(inner)) + self.skip(maps)
-        return functional.relu(outer)
+        inner = self.inner_relu(self.first_norm(self.first(maps)))
+        outer: Tensor = self.outer_relu(self.second_norm(self.second(inner)) + self.skip(maps))
+        return outer
 
 
 class _Branch(nn.Module):
@@ -162,12 +175,13 @@ class _Branch(nn.Module):
         super().__init__()
         self.drop = nn.Dropout(dropout)
         self.mix = nn.Linear(pooled + features, hidden)
+        self.relu = nn.ReLU()
         self.out = nn.Linear(hidden, scores)
         self.line = nn.Linear(features, scores, bias=False)
         nn.init.zeros_(self.line.weight)
 
     def forward(self, pooled: Tensor, features: Tensor) -> Tensor:
-        mixed = functional.relu(self.mix(torch.cat([self.drop(pooled), features], 1)))
+        mixed = self.relu(self.mix(torch.cat([self.drop(pooled), features], 1)))
         scores: Tensor = self.out(self.drop(mixed)) + self.line(features)
         return scores
 
