@@ -30,8 +30,8 @@ CHUNK = 4
 """Slices marked at once: small enough for the CPU's cache, measured faster than all at once."""
 BLEND_MM = 5.0
 """Slices so near to the middle of the sac vote together; the sac is 15-20 mm wide."""
-FOLLOW_MM = 20.0
-"""Along the spine the middle of the sac is smoothed with this Gaussian: a scoliosis bends slower."""
+FOLLOW_MM = 10.0
+"""Along the spine the middle of the sac is smoothed with this Gaussian (with 20 mm a scoliosis was cut short)."""
 S1_TAPER = (0.3, 0.05)
 """S1 is narrower at its lower end by so much of its depth, at the front and at the back (read off 25 images)."""
 STRAY_SHARE = 0.15

@@ -27,6 +27,8 @@ from inference.weights import load_localiser
 LEVELS_UPWARDS = tuple(reversed(DiscLevel))
 SURE = 0.5
 """A wrong name is confident from this level confidence on."""
+EDGE_MM = 3.0
+"""A box that comes so near to the edge of the image holds a disc that is cut off, or nearly."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -38,6 +40,8 @@ class ImageScore:
     boxes: int
     found: int
     """Boxes with a named disc's centre inside."""
+    missed_inside: int
+    """Boxes without one that are not at the edge of the image."""
     extra: int
     """Named discs in no box, and not above the highest box."""
     named_right: int
@@ -58,6 +62,8 @@ def score_image(
             pairs.setdefault(int(np.argmax(inside)), index)
     top = boxes_mm[:, 1].min()
     matched = set(pairs.values())
+    height = volume.voxels.shape[1] * volume.spacing_mm[1]
+    inside_image = (boxes_mm[:, 1] > EDGE_MM) & (boxes_mm[:, 3] < height - EDGE_MM)
     middles = (boxes_mm[:, :2] + boxes_mm[:, 2:]) / 2
     right = {box for box, index in pairs.items() if spine.discs[index].level == LEVELS_UPWARDS[box]}
     return ImageScore(
@@ -65,6 +71,7 @@ def score_image(
         weighting=image.weighting,
         boxes=len(boxes_mm),
         found=len(pairs),
+        missed_inside=sum(box not in pairs and bool(inside_image[box]) for box in range(len(boxes_mm))),
         extra=sum(index not in matched and center[0] > top for index, center in enumerate(centers)),
         named_right=len(right),
         confidently_wrong=sum(
@@ -174,10 +181,12 @@ def _lines(scores: Sequence[ImageScore]) -> list[str]:
         extra, right = sum(s.extra for s in chosen), sum(s.named_right for s in chosen)
         errors = np.array([error for s in chosen for error in s.center_errors_mm])
         lines.append(
-            f"{weighting}: {len(chosen)} images, {boxes} discs: recall {found / boxes:.3f}, precision "
+            f"{weighting}: {len(chosen)} images, {boxes} discs: recall {found / boxes:.3f} (missed "
+            f"away from the edge: {sum(s.missed_inside for s in chosen)}), precision "
             f"{found / max(found + extra, 1):.3f}, centre error {np.median(errors):.1f} mm median "
-            f"{np.percentile(errors, 95):.1f} mm 95th percentile, level right {right / boxes:.3f}, "
-            f"confidently wrong {sum(s.confidently_wrong for s in chosen)}"
+            f"{np.percentile(errors, 95):.1f} mm 95th percentile, level right {right / boxes:.3f}; "
+            f"images with a wrong level {sum(s.named_right < s.found for s in chosen)}, "
+            f"of them confidently {sum(s.confidently_wrong > 0 for s in chosen)}"
         )
     return lines
 
