@@ -1,13 +1,14 @@
-"""Where in the source images a grade comes from: gradient saliency, the first of SpineNet's three methods.
+"""Where in the source images a grade comes from, by each of SpineNet's three visualisation methods.
 
-Simonyan, Vedaldi, Zisserman 2014 ("Deep Inside Convolutional Networks", section 3): the magnitude of the derivative
-of the class score by each pixel. For a binary finding the two classes' scores differ only by sign, for Pfirrmann the
-classes lie along one severity score; so the score's gradient serves whichever class was said.
+What is explained is the score of the class that was said. For two classes their scores differ only by sign; Pfirrmann's
+classes lie along one severity score. So an abnormal grade is explained by its finding's score and a normal one by the
+score's negative; the plain gradient's magnitude is the same for both. ``docs/evidence.md`` compares the methods.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -16,65 +17,139 @@ from scipy import ndimage
 from torch import Tensor
 from torch.nn import functional
 
-from inference.grades import Basis, Finding, Grades
+from inference.attribution import excitation, gradients
+from inference.grades import Basis, Finding, Grades, is_abnormal
 from inference.networks.grader import LEARNED, DiscGrader
 from inference.report import EvidenceMap, Method
 from inference.volume import DiscVolume, SagittalVolume, VoxelArray
 
 IntArray = NDArray[np.int64]
 
+DEFAULT_METHOD = Method.GRADIENT_SALIENCY
+"""The best by the table of ``docs/evidence.md``."""
 CELL_PX = 4
-"""Gradients are averaged over cells of 4 x 4 pixels, then twice over 3 x 3 cells: about 4 mm in all. The gradient of a
+"""Maps are kept in cells of 4 x 4 pixels and smoothed twice over 3 x 3 cells: about 4 mm in all. The gradient of a
 strided convolution alternates from pixel to pixel; only its local mean says where the network looked."""
 
 
 def explain(
-    volume: SagittalVolume, disc_volumes: Sequence[DiscVolume], grader: DiscGrader, grades: Sequence[Grades]
+    volume: SagittalVolume,
+    disc_volumes: Sequence[DiscVolume],
+    grader: DiscGrader,
+    grades: Sequence[Grades],
+    method: Method = DEFAULT_METHOD,
 ) -> tuple[tuple[EvidenceMap, ...], ...]:
     """Per disc one map for each of its learned grades, on the voxel grid of ``volume``, in the order of ``LEARNED``.
 
-    A measured grade has no map: its evidence is the measurement. A map without any gradient is left out.
+    A measured grade has no map: its evidence is the measurement. A map that is 0 everywhere is left out.
     """
     if not disc_volumes:
         return ()
-    maps = _saliency(disc_volumes, grader)
+    maps = in_cells(disc_volumes, grader, grades, method)
     return tuple(
         tuple(
-            found
+            EvidenceMap(finding=finding, method=method, first_voxel=placed[0], values=placed[1])
             for i, finding in enumerate(LEARNED)
             if finding in said
             and said[finding].basis is Basis.LEARNED
-            and (found := _on_source_grid(volume, disc, maps[i][k], finding)) is not None
+            and (placed := _on_source_grid(volume, disc, maps[i, k])) is not None
         )
         for k, (disc, said) in enumerate(zip(disc_volumes, grades, strict=True))
     )
 
 
-def _saliency(disc_volumes: Sequence[DiscVolume], grader: DiscGrader) -> list[VoxelArray]:
-    """Per finding of ``LEARNED`` (discs, 9, 28, 56): |d score / d pixel| in cells. One forward, one backward each."""
+def in_cells(
+    disc_volumes: Sequence[DiscVolume], grader: DiscGrader, grades: Sequence[Grades], method: Method
+) -> VoxelArray:
+    """(len(LEARNED), discs, 9, 28, 56) float32, not negative: the maps before they are put into the source images.
+
+    A cell is the mean over ``CELL_PX`` x ``CELL_PX`` pixels of the patch. All discs run together, on the network's
+    device.
+    """
     device = grader.feature_mean.device
-    images = torch.from_numpy(np.stack([disc.voxels for disc in disc_volumes])).to(device).requires_grad_()
-    present = torch.from_numpy(np.stack([disc.slice_present for disc in disc_volumes])).to(device)
-    features = torch.from_numpy(np.stack([disc.features for disc in disc_volumes])).to(device)
-    with torch.enable_grad():
-        totals = grader(images, present, features).sum(0)  # discs do not see each other: a sum keeps their gradients
-        maps = []
-        for i in range(len(LEARNED)):
-            (gradient,) = torch.autograd.grad(totals[i], images, retain_graph=i + 1 < len(LEARNED))
-            maps.append(_smoothed(gradient).cpu().numpy())
+    batch = _Batch(
+        images=torch.from_numpy(np.stack([disc.voxels for disc in disc_volumes])).to(device),
+        present=torch.from_numpy(np.stack([disc.slice_present for disc in disc_volumes])).to(device),
+        features=torch.from_numpy(np.stack([disc.features for disc in disc_volumes])).to(device),
+        signs=torch.tensor([[_sign(said, finding) for said in grades] for finding in LEARNED], device=device),
+    )
+    maps: VoxelArray = _METHODS[method](batch, grader).cpu().numpy()
     return maps
 
 
-def _smoothed(gradient: Tensor) -> Tensor:
-    smooth = functional.avg_pool2d(gradient.abs(), CELL_PX)
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Batch:
+    images: Tensor
+    present: Tensor
+    features: Tensor
+    signs: Tensor
+    """(len(LEARNED), discs): 1 where the finding's score is explained, -1 where its negative is."""
+
+
+def _sign(said: Grades, finding: Finding) -> float:
+    return 1.0 if finding not in said or is_abnormal(finding, said[finding]) else -1.0
+
+
+def _saliency(batch: _Batch, grader: DiscGrader) -> Tensor:
+    others = (batch.present, batch.features)
+    return torch.stack([_celled(gradients.saliency(grader, batch.images, others, i)) for i in range(len(LEARNED))])
+
+
+def _guided(batch: _Batch, grader: DiscGrader) -> Tensor:
+    others = (batch.present, batch.features)
+    return torch.stack(
+        [_celled(gradients.guided(grader, batch.images, others, i, signs)) for i, signs in enumerate(batch.signs)]
+    )
+
+
+def _excitation(batch: _Batch, grader: DiscGrader) -> Tensor:
+    return _winning(batch, grader, lambda own, dual: own)
+
+
+def _contrastive(batch: _Batch, grader: DiscGrader) -> Tensor:
+    return _winning(batch, grader, excitation.contrasted)
+
+
+def _winning(batch: _Batch, grader: DiscGrader, combined: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+    """Winning probabilities of the units after the first layer, summed over channels: its pixels are the cells."""
+    recorded = excitation.record(grader, (batch.images, batch.present, batch.features), grader.last_layers)
+    for_it, against = (excitation.excite(recorded, [grader.first_maps], negated=negated) for negated in (False, True))
+    disc, position, _ = grader.looked_at(batch.present)
+    count, slices, rows, columns = batch.images.shape
+    shape = rows // CELL_PX, columns // CELL_PX
+    maps = []
+    for i, signs in enumerate(batch.signs):
+        (positive,), (negative,) = for_it.winning(i), against.winning(i)
+        is_score = (signs[disc] > 0)[:, None, None, None]
+        own, dual = torch.where(is_score, positive, negative), torch.where(is_score, negative, positive)
+        cells = batch.images.new_zeros((count, slices, *shape))
+        cells[disc, position] = functional.adaptive_avg_pool2d(combined(own.sum(1), dual.sum(1)), shape)
+        maps.append(_smoothed(cells))
+    return torch.stack(maps)
+
+
+_METHODS: Mapping[Method, Callable[[_Batch, DiscGrader], Tensor]] = {
+    Method.GRADIENT_SALIENCY: _saliency,
+    Method.GUIDED_BACKPROPAGATION: _guided,
+    Method.EXCITATION_BACKPROPAGATION: _excitation,
+    Method.CONTRASTIVE_EXCITATION: _contrastive,
+}
+
+
+def _celled(pixels: Tensor) -> Tensor:
+    return _smoothed(functional.avg_pool2d(pixels, CELL_PX))
+
+
+def _smoothed(cells: Tensor) -> Tensor:
     for _ in range(2):
-        smooth = functional.avg_pool2d(smooth, 3, 1, 1, count_include_pad=False)
-    return smooth
+        cells = functional.avg_pool2d(cells, 3, 1, 1, count_include_pad=False)
+    return cells
 
 
 def _on_source_grid(
-    volume: SagittalVolume, disc: DiscVolume, cells: VoxelArray, finding: Finding
-) -> EvidenceMap | None:
+    volume: SagittalVolume, disc: DiscVolume, cells: VoxelArray
+) -> tuple[tuple[int, int, int], VoxelArray] | None:
+    """First voxel and values, scaled to a maximum of 1; None where there is nothing but 0."""
     first, last = _box(volume, disc, cells)
     if (last < first).any():
         return None
@@ -86,12 +161,7 @@ def _on_source_grid(
     largest = float(values.max())
     if largest <= 0:
         return None
-    return EvidenceMap(
-        finding=finding,
-        method=Method.GRADIENT_SALIENCY,
-        first_voxel=(int(first[0]), int(first[1]), int(first[2])),
-        values=(values / largest).astype(np.float32),
-    )
+    return (int(first[0]), int(first[1]), int(first[2])), (values / largest).astype(np.float32)
 
 
 _CELL_OF_PIXEL = np.array(

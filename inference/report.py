@@ -12,9 +12,16 @@ from inference.volume import FloatArray, SagittalVolume, VoxelArray
 
 
 class Method(StrEnum):
-    """Visualisation methods; the first of SpineNet's three is here (Simonyan 2014)."""
+    """SpineNet's three visualisation methods, and the contrastive variant of the third."""
 
     GRADIENT_SALIENCY = "gradient_saliency"
+    """Simonyan, Vedaldi, Zisserman 2014."""
+    GUIDED_BACKPROPAGATION = "guided_backpropagation"
+    """Springenberg et al. 2015."""
+    EXCITATION_BACKPROPAGATION = "excitation_backpropagation"
+    """Zhang et al. 2016."""
+    CONTRASTIVE_EXCITATION = "contrastive_excitation_backpropagation"
+    """Zhang et al. 2016, section 3.3."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -43,6 +43,7 @@ LIBRARY_OWNERS = {
         "inference/labelling.py",
         "inference/grading.py",
         "inference/evidence.py",
+        "inference/attribution/",
         "inference/training/",
         "node/worker.py",
         "node/offline.py",

@@ -98,6 +98,11 @@ class DiscGrader(nn.Module):
         return tuple(layer for branch in branches for layer in (branch.out, branch.line))
 
     @property
+    def first_maps(self) -> nn.Module:
+        """The module whose output, (slices, channels, 28, 56), is the finest that the network makes of a patch."""
+        return self.near[3]
+
+    @property
     def cuts(self) -> Tensor:
         """(4,) ascending: where the Pfirrmann score passes from one class into the next."""
         return torch.cat([self.first_cut[None], self.first_cut + functional.softplus(self.cut_steps).cumsum(0)])
