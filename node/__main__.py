@@ -78,7 +78,10 @@ def demo(out: Path, keep: bool) -> None:
 @click.option("--threads", type=click.IntRange(min=0), default=0, help="CPU threads; 0 = one for each core.")
 def grade(folders: tuple[Path, ...], json_file: str | None, out: Path | None, device: str, threads: int) -> None:
     """Grade series folders off-line, without a node. Each DIR holds the series of one study."""
-    from node import offline
+    for folder in folders:
+        if not folder.is_dir():
+            raise click.ClickException(f"{folder} is not a folder; give folders that hold DICOM series")
+    from node import offline  # only now: it loads torch, which takes seconds
 
     try:
         sys.exit(offline.grade_folders(folders, json_file=json_file, out=out, device=device, threads=threads))

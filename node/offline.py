@@ -36,11 +36,8 @@ def grade_folders(
     """Grade each folder, in order; returns the exit status (0 when every one was graded or declined).
 
     Raises:
-        CannotGrade: a folder is not there, the output cannot be written, or the device or weights are unusable.
+        CannotGrade: the output cannot be written, or the device or weights are unusable.
     """
-    for folder in folders:
-        if not folder.is_dir():
-            raise CannotGrade(f"{folder} is not a folder; give folders that hold DICOM series")
     logs.configure("grade", "WARNING", "plain")  # pydicom's own warnings quote the values that they warn about
     if threads:
         torch.set_num_threads(threads)
