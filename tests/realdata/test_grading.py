@@ -74,14 +74,14 @@ def test_measurements_are_those_of_human_spines(localised: list[tuple[int, Sagit
 
 
 def test_the_canal_is_narrow_in_few_discs_of_whole_stacks(data_root: Path, models: Models) -> None:
-    """About 13 mm; below 10 mm at some five percent of lumbar discs of patients with back pain."""
+    """Chatha 2011 found means of 11.6 mm (L5/S1) to 15.6 mm (L1/L2); patients with back pain have less."""
     canals = []
     for patient in spider.stack_patients(data_root / "spider")[:6]:
         volume = spider.read_stack(data_root / "spider", patient)
         spine = labelling.name(detection.find(volume, models.localiser))
         canals += [m["canal_ap_mm"] for m in measurements.measure(volume, spine) if "canal_ap_mm" in m]
-    assert 11 < np.median(canals) < 16
-    assert np.mean(np.array(canals) < 10) < 0.25
+    assert 10 < np.median(canals) < 16
+    assert np.mean(np.array(canals) < 9) < 0.2
 
 
 def test_a_stack_is_graded_and_explained_in_time(data_root: Path, models: Models) -> None:
