@@ -53,10 +53,48 @@ class Tone:
 
 def grey_picture(plane: NDArray[np.float32], tone: Tone, width: int, height: int) -> Pixels:
     """One slice (rows, columns) as RGB pixels (height, width, 3), enlarged smoothly."""
-    share = np.clip((plane - tone.black) / (tone.white - tone.black), 0.0, 1.0)
-    levels = (share**tone.gamma * 255.0).astype(np.uint8)
-    scaled = Image.fromarray(levels).resize((width, height), Image.Resampling.BICUBIC)
+    scaled = Image.fromarray(_levels(plane, tone)).resize((width, height), Image.Resampling.BICUBIC)
     return np.repeat(np.asarray(scaled)[:, :, None], 3, axis=2)
+
+
+def _levels(plane: NDArray[np.float32], tone: Tone) -> NDArray[np.uint8]:
+    share = np.clip((plane - tone.black) / (tone.white - tone.black), 0.0, 1.0)
+    levels: NDArray[np.uint8] = (share**tone.gamma * 255.0).astype(np.uint8)
+    return levels
+
+
+def cutting(
+    plane: NDArray[np.float32],
+    tone: Tone,
+    corner: tuple[int, int],
+    steps: tuple[float, float],
+    size: tuple[int, int],
+) -> Pixels:
+    """Part of an enlarged slice as RGB pixels; black beyond the slice.
+
+    ``corner`` (x, y) and ``size`` (width, height) are in pixels of the enlarged slice, ``steps`` are voxels per pixel
+    along x and y.
+    """
+    cut = _cut(Image.fromarray(_levels(plane, tone)), corner, steps, size, Image.Resampling.BICUBIC)
+    return np.repeat(np.asarray(cut)[:, :, None], 3, axis=2)
+
+
+def heat_cutting(
+    strength: NDArray[np.float32], corner: tuple[int, int], steps: tuple[float, float], size: tuple[int, int]
+) -> NDArray[np.float32]:
+    """As ``cutting``, of saliency: (height, width) 0-1."""
+    return np.asarray(_cut(Image.fromarray(strength), corner, steps, size, Image.Resampling.BILINEAR))
+
+
+def _cut(
+    picture: Image.Image,
+    corner: tuple[int, int],
+    steps: tuple[float, float],
+    size: tuple[int, int],
+    resampling: Image.Resampling,
+) -> Image.Image:
+    affine = (steps[0], 0.0, corner[0] * steps[0], 0.0, steps[1], corner[1] * steps[1])
+    return picture.transform(size, Image.Transform.AFFINE, affine, resampling)
 
 
 def heat_colours(strength: NDArray[np.float64]) -> Points:

@@ -1,4 +1,4 @@
-"""The Secondary Capture series: a summary page, then each source slice that shows a disc (PS3.3 A.8.1)."""
+"""The Secondary Capture series: a summary page, each source slice that shows a disc, the evidence (PS3.3 A.8.1)."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from pydicom.uid import SecondaryCaptureImageStorage
 from inference.report import Report
 from inference.volume import FloatArray
 from sr_templates import codes, overlay, provenance, source_study
+from sr_templates.evidence_page import draw_evidence
 from sr_templates.provenance import OutputKind, Rendered, Run
 from sr_templates.slice_page import PICTURE_MAX, discs_on, draw_slice
 from sr_templates.source_study import SourceStudy
@@ -35,7 +36,7 @@ class Page:
 
 
 def pages(report: Report) -> Iterable[Page]:
-    """The summary, then the slices that show a disc, in the order of the source."""
+    """The summary, the slices that show a disc in the order of the source, then the evidence disc by disc."""
     mid_slices = tuple(sorted({disc.slice_index for disc in report.discs}))
     yield Page(name="summary", title="Summary", pixels=draw_summary(report), slices=mid_slices)
     view = make_view(report, PICTURE_MAX, PICTURE_MAX_HEIGHT)
@@ -46,6 +47,12 @@ def pages(report: Report) -> Iterable[Page]:
                 title=f"Slice {index + 1}",
                 pixels=draw_slice(report, view, index),
                 slices=(index,),
+            )
+    for disc in report.discs:
+        for number, (pixels, slices) in enumerate(draw_evidence(report, view, disc), start=1):
+            level = disc.level.value.replace("/", "-")
+            yield Page(
+                name=f"evidence-{level}-{number}", title=f"Evidence {disc.level.value}", pixels=pixels, slices=slices
             )
 
 

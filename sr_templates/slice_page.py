@@ -21,8 +21,12 @@ FOOTER = 62
 PANEL = 316
 PICTURE_MAX = 1024 - PANEL - 3 * MARGIN
 MINIMUM_BODY = 420
+MINIMUM_WIDTH = 760
+"""The legend's line needs as much."""
 
 NAME_PX, LINE_PX = 19, 15
+LETTERS_PX = 22
+"""Height at the foot of a picture that A and P have for themselves."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -47,7 +51,8 @@ def draw_slice(report: Report, view: View, slice_index: int) -> overlay.Pixels:
     discs = discs_on(report, slice_index)
     blocks = [block_of(disc, view, slice_index) for disc in discs]
     body = max(view.height, MINIMUM_BODY, int(np.ceil(sum(block.height for block in blocks))))
-    page = Image.new("RGB", (view.width + PANEL + 3 * MARGIN, HEADER + body + FOOTER), overlay.PAPER)
+    width = max(view.width + PANEL + 3 * MARGIN, MINIMUM_WIDTH)
+    page = Image.new("RGB", (width, HEADER + body + FOOTER), overlay.PAPER)
     page.paste(Image.fromarray(_annotated(report.discs, discs, view, slice_index)), (MARGIN, HEADER))
     draw = ImageDraw.Draw(page)
     draw_banner(draw, page.width, f"slice {slice_index + 1} of {report.volume.voxels.shape[0]}")
@@ -78,9 +83,10 @@ def draw_names(
     """
     outlines = [view.pixels(disc.outline_lps_mm) for disc in discs]
     wanted = [float(outline[:, 1].mean()) - NAME_PX / 2 for outline in outlines]
-    if view.height < NAME_PX * len(discs):
+    room = float(view.height - LETTERS_PX)
+    if room < NAME_PX * len(discs):
         return
-    tops = overlay.apart(wanted, [float(NAME_PX)] * len(discs), 0.0, float(view.height))
+    tops = overlay.apart(wanted, [float(NAME_PX)] * len(discs), 0.0, room)
     for disc, outline, top in zip(discs, outlines, tops, strict=True):
         width = overlay.width_of(shown_level(disc), NAME_PX - 3)
         colour = overlay.FAINT if disc.level in faint else colour_of(disc)
@@ -89,9 +95,9 @@ def draw_names(
 
 
 def draw_directions(draw: ImageDraw.ImageDraw, view: View) -> None:
-    """A (anterior) and P (posterior) at the edges of the picture: views are always upright."""
+    """A (anterior) and P (posterior) in the lower corners of the picture: views are always upright."""
     for letter, x in (("A", 5.0), ("P", view.width - 16.0)):
-        overlay.write(draw, x, view.height / 2 - 8, letter, 15, overlay.FAINT, halo=True)
+        overlay.write(draw, x, view.height - LETTERS_PX + 2, letter, 15, overlay.FAINT, halo=True)
 
 
 def colour_of(disc: DiscGrading) -> overlay.Colour:

@@ -68,9 +68,10 @@ def _draw_table(draw: ImageDraw.ImageDraw, report: Report, left: int, top: int) 
     column = (WIDTH - MARGIN - left - NAME_COLUMN) / len(report.discs)
     is_narrow = any(overlay.width_of(shown_level(disc), CELL_PX) > column - 8 for disc in report.discs)
     for index, disc in enumerate(report.discs):
-        words = shown_level(disc).replace("/", "/\n") if is_narrow else shown_level(disc)
+        words = shown_level(disc).replace("/", "/ ").split() if is_narrow else [shown_level(disc)]
         x = left + NAME_COLUMN + index * column
-        draw.multiline_text((x + 4, top), words, font=overlay.font(CELL_PX), fill=colour_of(disc), spacing=1)
+        for line, word in enumerate(words):
+            overlay.write(draw, x + 4, top + 18 * line, word, CELL_PX, colour_of(disc))
     y = top + (40 if is_narrow else 22)
     rows = [(TITLES[finding], [_grade_cell(disc, finding) for disc in report.discs]) for finding in Finding]
     for name in MEASURED_ROWS:

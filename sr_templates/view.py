@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -37,6 +38,13 @@ class View:
         picture = overlay.grey_picture(self.volume.voxels[slice_index], self.tone, self.width, self.height)
         return overlay.with_heat(picture, self.heat[slice_index]) if heat else picture
 
+    def part(self, slice_index: int, left: int, top: int, size: tuple[int, int]) -> overlay.Pixels:
+        """(width, height) pixels of ``picture`` with its saliency from (left, top); black beyond the image."""
+        _, row_mm, column_mm = self.volume.spacing_mm
+        steps = (1.0 / (column_mm * self.pixels_per_mm), 1.0 / (row_mm * self.pixels_per_mm))
+        picture = overlay.cutting(self.volume.voxels[slice_index], self.tone, (left, top), steps, size)
+        return overlay.with_heat(picture, overlay.heat_cutting(self.heat[slice_index], (left, top), steps, size))
+
     def pixels(self, position_lps_mm: FloatArray) -> FloatArray:
         """(..., 3) LPS mm -> (..., 2) x, y in picture pixels, from the picture's top left corner."""
         voxel = self.volume.to_voxel(position_lps_mm)
@@ -54,7 +62,7 @@ def make_view(report: Report, max_width: int, max_height: int) -> View:
     scale = min(max_width / (columns * column_mm), max_height / (rows * row_mm))
     return View(
         volume=volume,
-        heat=upright(replace(report.volume, voxels=_heat(report))).voxels,
+        heat=heat_of(report.volume, [evidence for disc in report.discs for evidence in explained(disc)]),
         tone=spine_tone(report, volume),
         pixels_per_mm=scale,
         width=max(1, round(columns * column_mm * scale)),
@@ -91,17 +99,16 @@ def explained_on(disc: DiscGrading, slice_index: int) -> tuple[Finding, ...]:
     )
 
 
-def _heat(report: Report) -> NDArray[np.float32]:
-    """(slices, rows, columns) of the report's volume; parts of a map outside the volume are left out."""
-    heat = np.zeros(report.volume.voxels.shape, np.float32)
-    for disc in report.discs:
-        for evidence in explained(disc):
-            starts = np.array(evidence.first_voxel)
-            low = np.maximum(starts, 0)
-            high = np.minimum(starts + evidence.values.shape, heat.shape)
-            if np.any(high <= low):
-                continue
-            here = tuple(slice(int(a), int(b)) for a, b in zip(low, high, strict=True))
-            there = tuple(slice(int(a), int(b)) for a, b in zip(low - starts, high - starts, strict=True))
-            np.maximum(heat[here], evidence.values[there], out=heat[here])
-    return heat
+def heat_of(volume: SagittalVolume, maps: Sequence[EvidenceMap]) -> NDArray[np.float32]:
+    """(slices, rows, columns) of the upright volume: the strongest of the maps; what lies outside is left out."""
+    heat = np.zeros(volume.voxels.shape, np.float32)
+    for evidence in maps:
+        starts = np.array(evidence.first_voxel)
+        low = np.maximum(starts, 0)
+        high = np.minimum(starts + evidence.values.shape, heat.shape)
+        if np.any(high <= low):
+            continue
+        here = tuple(slice(int(a), int(b)) for a, b in zip(low, high, strict=True))
+        there = tuple(slice(int(a), int(b)) for a, b in zip(low - starts, high - starts, strict=True))
+        np.maximum(heat[here], evidence.values[there], out=heat[here])
+    return upright(replace(volume, voxels=heat)).voxels

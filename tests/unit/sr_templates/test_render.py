@@ -22,7 +22,7 @@ def test_a_graded_study_gives_one_report_one_text_and_its_captures(rendered: tup
     kinds = [item.kind for item in rendered]
     assert kinds[:2] == [OutputKind.MEASUREMENT_REPORT, OutputKind.TEXT_REPORT]
     assert set(kinds[2:]) == {OutputKind.SECONDARY_CAPTURE}
-    assert len(kinds) == 10
+    assert len(kinds) == 12
 
 
 def test_the_same_study_gives_the_same_bytes(rendered: tuple[Rendered, ...]) -> None:
@@ -57,7 +57,7 @@ def test_headers_are_enough() -> None:
     study = graded_study()
     for instance in study.source:
         del instance.PixelData
-    assert len(render(study.report, study.source, RUN)) == 10
+    assert len(render(study.report, study.source, RUN)) == 12
 
 
 def test_a_source_that_lacks_the_graded_images_is_refused(study: GradedStudy) -> None:

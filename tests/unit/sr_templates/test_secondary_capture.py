@@ -32,10 +32,11 @@ def without_evidence(study: GradedStudy) -> GradedStudy:
     return replace(study, report=replace(study.report, discs=discs))
 
 
-def test_the_summary_comes_first_and_slices_follow_in_source_order(captures: tuple[Rendered, ...]) -> None:
+def test_the_summary_comes_first_then_slices_in_source_order_then_the_evidence(captures: tuple[Rendered, ...]) -> None:
     # the maps of the two abnormal discs are centred on slice 8 of 15 and reach a quarter on three slices to each side
-    assert [item.title for item in captures] == ["Summary", *(f"Slice {n}" for n in range(5, 12))]
-    assert [item.dataset.InstanceNumber for item in captures] == list(range(1, 9))
+    slices = [f"Slice {n}" for n in range(5, 12)]
+    assert [item.title for item in captures] == ["Summary", *slices, "Evidence L4/L5", "Evidence L5/S1"]
+    assert [item.dataset.InstanceNumber for item in captures] == list(range(1, 11))
 
 
 def test_without_saliency_only_the_mid_slices_are_shown(study: GradedStudy) -> None:

@@ -1,0 +1,172 @@
+"""Every word on every page stands inside it, clear of the others, and no colour says anything alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import ImageDraw
+
+from inference.anatomy import DiscLevel
+from inference.grades import CLASSES, Basis, Finding, Grade
+from inference.report import Report
+from sr_templates import overlay
+from sr_templates.secondary_capture import pages
+from sr_templates.summary_page import _grade_cell
+from tests.report_factories import GradedStudy
+
+MACHADO_2009 = {
+    "protanopia": [
+        [0.152286, 1.052583, -0.204868],
+        [0.114503, 0.786281, 0.099216],
+        [-0.003882, -0.048116, 1.051998],
+    ],
+    "deuteranopia": [
+        [0.367322, 0.860646, -0.227968],
+        [0.280085, 0.672501, 0.047413],
+        [-0.011820, 0.042940, 0.968881],
+    ],
+    "tritanopia": [
+        [1.255528, -0.076749, -0.178779],
+        [-0.078411, 0.930809, 0.147602],
+        [0.004733, 0.691367, 0.303900],
+    ],
+}
+"""Linear RGB as a dichromat sees it: Machado, Oliveira, Fernandes 2009 (doi 10.1109/TVCG.2009.113), severity 1."""
+
+Box = tuple[float, float, float, float]
+
+
+def random_report(report: Report, seed: int) -> Report:
+    """Any number of discs at any distance, on any curve, with any grades, in an image of any shape."""
+    rng = np.random.default_rng(seed)
+    shape = (int(rng.integers(5, 9)), int(rng.integers(40, 200)), int(rng.integers(40, 200)))
+    volume = replace(
+        report.volume,
+        voxels=rng.random(shape, dtype=np.float32),
+        sources=(report.volume.sources * 2)[: shape[0]],
+    )
+    count = int(rng.integers(1, 10))
+    rows = np.sort(rng.uniform(-5, shape[1] + 5, count))
+    columns = shape[2] * (0.5 + 0.3 * np.sin(rng.uniform(0, 6) + rows / rng.uniform(10, 60)))
+    first_level = int(rng.integers(0, 10 - count))
+    discs = []
+    for index, level in enumerate(tuple(DiscLevel)[first_level : first_level + count]):
+        template = report.discs[int(rng.integers(0, 6))]
+        center = volume.to_patient(np.array([rng.integers(0, shape[0]), rows[index], columns[index]]))
+        moved = center - template.center_lps_mm
+        discs.append(
+            replace(
+                template,
+                level=level,
+                level_confidence=float(rng.random()),
+                slice_index=int(rng.integers(0, shape[0])),
+                center_lps_mm=center,
+                outline_lps_mm=template.outline_lps_mm + moved,
+                grades=random_grades(rng),
+                evidence=tuple(
+                    replace(evidence, first_voxel=(0, int(rows[index]), int(columns[index])))
+                    for evidence in template.evidence
+                ),
+            )
+        )
+    quality = tuple(f"Reason {n} to doubt these results, told at some length." for n in range(int(rng.integers(0, 6))))
+    return replace(report, volume=volume, discs=tuple(discs), quality=quality)
+
+
+def random_grades(rng: np.random.Generator) -> dict[Finding, Grade]:
+    grades = {}
+    for finding in Finding:
+        if rng.random() < 0.85:
+            value = int(rng.choice(CLASSES[finding]))
+            grades[finding] = Grade(value=value, probabilities={value: float(rng.random())}, basis=Basis.LEARNED)
+    return grades
+
+
+@pytest.fixture
+def written(monkeypatch: pytest.MonkeyPatch) -> dict[ImageDraw.ImageDraw, list[Box]]:
+    """Where each word was written, by the picture it was written on."""
+    boxes: dict[ImageDraw.ImageDraw, list[Box]] = {}
+    write = overlay.write
+
+    def recorded(
+        draw: ImageDraw.ImageDraw, x: float, y: float, words: str, size_px: int, *rest: Any, **more: Any
+    ) -> None:
+        if words:
+            boxes.setdefault(draw, []).append(draw.textbbox((x, y), words, font=overlay.font(size_px)))
+        write(draw, x, y, words, size_px, *rest, **more)
+
+    monkeypatch.setattr(overlay, "write", recorded)
+    return boxes
+
+
+def overlapping(boxes: list[Box]) -> Iterator[tuple[Box, Box]]:
+    for one, other in combinations(boxes, 2):
+        across = min(one[2], other[2]) - max(one[0], other[0])
+        down = min(one[3], other[3]) - max(one[1], other[1])
+        if across > 1 and down > 1:
+            yield one, other
+
+
+def assert_legible(report: Report, written: dict[ImageDraw.ImageDraw, list[Box]]) -> None:
+    for page in pages(report):
+        assert max(page.pixels.shape) <= 1600, page.name
+    assert written
+    for draw, boxes in written.items():
+        width, height = draw.im.size
+        for left, top, right, bottom in boxes:
+            assert -1 <= left <= right <= width + 1, (left, right, width)
+            assert -1 <= top <= bottom <= height + 2, (top, bottom, height)
+        assert list(overlapping(boxes)) == []
+    written.clear()
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_no_words_overlap_or_leave_the_page(
+    seed: int, study: GradedStudy, written: dict[ImageDraw.ImageDraw, list[Box]]
+) -> None:
+    assert_legible(random_report(study.report, seed), written)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_nor_for_hundreds_of_spines(study: GradedStudy, written: dict[ImageDraw.ImageDraw, list[Box]]) -> None:
+    for seed in range(100, 300):
+        assert_legible(random_report(study.report, seed), written)
+
+
+def linear(colour: overlay.Colour) -> np.ndarray:
+    share = np.array(colour) / 255.0
+    return np.where(share <= 0.04045, share / 12.92, ((share + 0.055) / 1.055) ** 2.4)
+
+
+def cie_lab(rgb_linear: np.ndarray) -> np.ndarray:
+    to_xyz = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]])
+    x, y, z = np.cbrt(np.clip(to_xyz @ np.clip(rgb_linear, 0, 1) / (0.9505, 1.0, 1.089), 0.008856, None))
+    return np.array([116 * y - 16, 500 * (x - y), 200 * (y - z)])
+
+
+@pytest.mark.parametrize("kind", MACHADO_2009)
+def test_abnormal_and_normal_differ_for_every_colour_blindness(kind: str) -> None:
+    matrix = np.array(MACHADO_2009[kind])
+    normal, abnormal = (cie_lab(matrix @ linear(colour)) for colour in (overlay.NORMAL, overlay.ABNORMAL))
+    assert np.linalg.norm(normal - abnormal) > 30  # 2.3 is a just noticeable difference
+
+
+@pytest.mark.parametrize("kind", MACHADO_2009)
+def test_the_heat_s_strength_is_still_in_its_lightness(kind: str) -> None:
+    colours = overlay.heat_colours(np.linspace(0, 1, 12))
+    lightness = [cie_lab(np.array(MACHADO_2009[kind]) @ linear(tuple(colour)))[0] for colour in colours]
+    assert np.all(np.diff(lightness) > 0)
+
+
+def test_what_colour_says_words_say_too(study: GradedStudy) -> None:
+    """An abnormal cell carries "!", a normal one never does; so a page in grey says the same."""
+    for disc in study.report.discs:
+        for finding in Finding:
+            word, _, is_marked = _grade_cell(disc, finding)
+            assert word.endswith("!") is is_marked
