@@ -37,11 +37,11 @@ class DiscLevel(StrEnum):
     L5_S1 = "L5/S1"
 
     @property
-    def upper_vertebra(self) -> Vertebra:  # type: ignore[override]
+    def upper_vertebra(self) -> Vertebra:
         return Vertebra(self.value.split("/")[0])
 
     @property
-    def lower_vertebra(self) -> Vertebra:  # type: ignore[override]
+    def lower_vertebra(self) -> Vertebra:
         return Vertebra(self.value.split("/")[1])
 
 

@@ -51,7 +51,8 @@ def scores(spider_root: Path, localiser: nn.Module) -> tuple[ImageScore, ...]:
 
 def test_discs_of_unseen_patients_are_found_and_little_else(scores: tuple[ImageScore, ...]) -> None:
     boxes, found, extra = (sum(getattr(each, name) for each in scores) for name in ("boxes", "found", "extra"))
-    assert found / boxes >= 0.97
+    assert sum(each.missed_inside for each in scores) / boxes <= 0.01
+    assert found / boxes >= 0.95  # the rest is cut by the upper edge of the image, and rightly not graded
     assert found / (found + extra) >= 0.97
 
 
