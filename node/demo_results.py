@@ -15,6 +15,8 @@ MEASUREMENT_GROUP = "125007"
 TRACKING_IDENTIFIER = "112039"
 HIDDEN = {"121071", "363698007", "111000"}
 """Finding, finding site and algorithm family are the same in every group: not worth a column."""
+DEVICE = {"121013", "121014", "121015", "121016"}
+"""Name, manufacturer, model and serial number of the observing device (TID 1004)."""
 
 
 def grades_table(results: Sequence[pydicom.Dataset]) -> str:
@@ -34,11 +36,16 @@ def grades_table(results: Sequence[pydicom.Dataset]) -> str:
 
 
 def write_text_report(results: Sequence[pydicom.Dataset], path: Path) -> None:
-    """The words of the Basic Text SR, one content item a line."""
+    """The words of the Basic Text SR: each section's title, and its text beneath."""
     lines: list[str] = []
     for report in results:
         if report.SOPClassUID == BASIC_TEXT_SR:
-            lines += [item.TextValue for item in _items(report) if item.ValueType == "TEXT"]
+            lines += [report.ConceptNameCodeSequence[0].CodeMeaning]
+            for item in _items(report):
+                if item.ValueType == "CONTAINER":
+                    lines += ["", item.ConceptNameCodeSequence[0].CodeMeaning.upper()]
+                elif item.ValueType == "TEXT" and _code(item) not in DEVICE:
+                    lines += [item.TextValue]
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
@@ -65,11 +72,11 @@ def _row(group: pydicom.Dataset) -> dict[str, str]:
     for item in group.ContentSequence:
         name = item.ConceptNameCodeSequence[0].CodeMeaning if "ConceptNameCodeSequence" in item else ""
         if _code(item) == TRACKING_IDENTIFIER:
-            row["Disc"] = item.TextValue
+            row["Disc"] = item.TextValue.removesuffix(" disc")
         elif item.ValueType == "NUM" and "MeasuredValueSequence" in item:
             row[name] = _number(item.MeasuredValueSequence[0])
         elif item.ValueType == "CODE" and _code(item) not in HIDDEN:
-            row[name] = item.ConceptCodeSequence[0].CodeMeaning
+            row.setdefault(name, item.ConceptCodeSequence[0].CodeMeaning)  # a grade comes first as a number
     return row
 
 
