@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from inference.anatomy import Disc, Spine, VertebralBody
+from inference import zones
 from inference.descriptors import BONE, CutDisc, describe
 from inference.geometry import DiscFrame, frame_of, neighbours
 from inference.volume import DiscVolume, FloatArray, SagittalVolume, VoxelArray, upright
@@ -54,15 +55,17 @@ def cut(volume: SagittalVolume, spine: Spine) -> tuple[DiscVolume, ...]:
     plans = plan(standing, spine)
     patches = [resample(standing, each, ROWS, COLUMNS) for each in plans]
     places = [patch_to_patient(standing, each, ROWS, COLUMNS) for each in plans]
-    features = describe([_cut_disc(*each, spine) for each in zip(plans, patches, places, strict=True)])
+    described = [_cut_disc(*each, spine) for each in zip(plans, patches, places, strict=True)]
+    features = describe(described)
     return tuple(
         DiscVolume(
             voxels=patch,
             slice_present=_present(each, standing),
             patch_to_patient=place,
-            features=described,
+            features=numbers,
+            zones=zones.drawn(disc),
         )
-        for each, patch, place, described in zip(plans, patches, places, features, strict=True)
+        for each, patch, place, disc, numbers in zip(plans, patches, places, described, features, strict=True)
     )
 
 
@@ -140,7 +143,9 @@ def _present(where: Cut, standing: SagittalVolume) -> NDArray[np.bool_]:
 def _bone_signals(standing: SagittalVolume, spine: Spine) -> dict[str, float]:
     """Median signal of each body's inner part, on the mid-slice of the disc next to it and its two neighbours."""
     slices = {disc.level.upper_vertebra: disc.slice_index for disc in spine.discs}
-    slices |= {disc.level.lower_vertebra: disc.slice_index for disc in spine.discs if disc.level.lower_vertebra not in slices}
+    slices |= {
+        disc.level.lower_vertebra: disc.slice_index for disc in spine.discs if disc.level.lower_vertebra not in slices
+    }
     signals = {}
     for body in spine.bodies:
         if body.level not in slices:
