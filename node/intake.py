@@ -8,10 +8,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
-from node.dataset_header import DatasetHeader, Unreadable, read_header
+from node.dataset_header import DatasetHeader, Unreadable, read_header, uid_or_empty
 from node.ledger import Ledger, LedgerError, OutcomeUnknown
 from node.records import ReceivedInstance, Recorded
-from node.spool import NoRoom, Spool, StoredFile
+from node.spool import Draft, NoRoom, Spool, StoredFile
 
 SUCCESS = 0x0000
 OUT_OF_RESOURCES = 0xA700
@@ -46,24 +46,40 @@ class Intake:
         self._ledger = ledger
         self._clock = clock
 
-    def keep(self, sent: SentObject) -> tuple[int, Recorded | None]:
+    def has_room(self) -> bool:
+        """Whether the disk is above its watermark: below it nothing would be kept."""
+        return self._spool.has_room()
+
+    def draft(self) -> Draft:
+        """A file for an object that is too big to wait in memory. Raises ``NoRoom`` or ``OSError``."""
+        return self._spool.draft_received()
+
+    def keep(self, sent: SentObject, draft: Draft | None = None) -> tuple[int, Recorded | None]:
         """The status to answer, and what the ledger made of the object; None when it was refused.
 
         SUCCESS means: the file and its directory are fsynced and the ledger's row is committed.
+
+        Args:
+            draft: the file of an object that was written while it came: ``file_header(sent)`` and its data set.
         """
         try:
             header = read_header(sent.dataset, sent.transfer_syntax_uid)
         except Unreadable as error:
-            return _refused(sent, CANNOT_UNDERSTAND, str(error))
+            return self._refused(sent, draft, CANNOT_UNDERSTAND, str(error))
         if complaint := _mismatch(header, sent):
-            return _refused(sent, DATA_SET_DOES_NOT_MATCH, complaint)
+            return self._refused(sent, draft, DATA_SET_DOES_NOT_MATCH, complaint)
         try:
-            file = self._spool.store_received((file_header(sent), sent.dataset))
+            file = draft.finish() if draft else self._spool.store_received((file_header(sent), sent.dataset))
         except NoRoom as error:
-            return _refused(sent, OUT_OF_RESOURCES, str(error))
+            return self._refused(sent, draft, OUT_OF_RESOURCES, str(error))
         except OSError as error:
-            return _refused(sent, OUT_OF_RESOURCES, f"the spool cannot be written: {error.strerror}")
+            return self._refused(sent, draft, OUT_OF_RESOURCES, f"the spool cannot be written: {error.strerror}")
         return self._record(sent, header, file)
+
+    def _refused(self, sent: SentObject, draft: Draft | None, status: int, why: str) -> tuple[int, None]:
+        if draft is not None:
+            draft.discard()
+        return refused(sent.calling_ae_title, status, why)
 
     def _record(self, sent: SentObject, header: DatasetHeader, file: StoredFile) -> tuple[int, Recorded | None]:
         instance = ReceivedInstance(
@@ -82,10 +98,10 @@ class Intake:
         try:
             recorded = self._ledger.record_instance(instance)
         except OutcomeUnknown as error:  # the row may stand: its file must too
-            return _refused(sent, OUT_OF_RESOURCES, f"the ledger did not confirm: {error}")
+            return refused(sent.calling_ae_title, OUT_OF_RESOURCES, f"the ledger did not confirm: {error}")
         except LedgerError as error:
             self._spool.remove(file.path)
-            return _refused(sent, OUT_OF_RESOURCES, f"the ledger cannot be written: {error}")
+            return refused(sent.calling_ae_title, OUT_OF_RESOURCES, f"the ledger cannot be written: {error}")
         if recorded is Recorded.SAME_AGAIN:
             self._spool.remove(file.path)
         if recorded is Recorded.CONFLICT:
@@ -104,11 +120,14 @@ def _mismatch(header: DatasetHeader, sent: SentObject) -> str:
         return "the SOP Instance UIDs of command and data set differ, or are not valid"
     if not header.sop_class_uid or header.sop_class_uid != sent.sop_class_uid:
         return "the SOP Class UIDs of command and data set differ, or are not valid"
+    if not uid_or_empty(sent.transfer_syntax_uid):
+        return "the transfer syntax has no valid UID"
     return ""
 
 
-def _refused(sent: SentObject, status: int, why: str) -> tuple[int, None]:
-    _log.warning("object from %r refused with 0x%04X: %s", sent.calling_ae_title, status, why)
+def refused(calling_ae_title: str, status: int, why: str) -> tuple[int, None]:
+    """The answer to an object that is not kept, said in the log."""
+    _log.warning("object from %r refused with 0x%04X: %s", calling_ae_title, status, why)
     return status, None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import sys
 import threading
@@ -26,14 +27,21 @@ class StopSignal(Protocol):
     def wait(self, timeout: float | None = None) -> bool: ...
 
 
-def run(settings: Settings, stop: StopSignal, on_ready: Callable[[int], None] = lambda _: None) -> None:
+OnReady = Callable[[int | None, int | None], None]
+
+
+def _nobody(port: int | None, tls_port: int | None) -> None:
+    """Wants to know when it is ready."""
+
+
+def run(settings: Settings, stop: StopSignal, on_ready: OnReady = _nobody) -> None:
     """Receives until ``stop`` is set, then aborts what still runs: nothing of it was acknowledged.
 
     Meant for a process of its own: it leaves the libraries of that process without codecs and without log lines that
     hold identifiers.
 
     Args:
-        on_ready: called once with the TCP port when associations are accepted.
+        on_ready: called once when associations are accepted, with the TCP ports without and with TLS (None: none).
 
     Raises:
         CannotListen: the address cannot be had.
@@ -50,9 +58,10 @@ def run(settings: Settings, stop: StopSignal, on_ready: Callable[[int], None] = 
                 "deleted %d unfinished files of a receiver that was stopped; none was acknowledged", unfinished
             )
         server = storage_scp.listen(settings.receiver, Intake(spool, ledger, lambda: datetime.now(UTC)))
-        serving = threading.Thread(target=server.serve_forever, args=(0.1,), name="accept", daemon=True)
+        gc.freeze()  # what is there now stays: collecting the associations that ended is quick without it
+        serving = threading.Thread(target=server.serve_forever, name="accept", daemon=True)
         serving.start()
-        on_ready(server.port)
+        on_ready(server.port(is_tls=False), server.port(is_tls=True))
         stop.wait()
         server.stop()
         serving.join()

@@ -53,7 +53,8 @@ def serve(settings: Settings) -> int:
     logs.configure("supervisor", settings.node.log_level, settings.node.log_format)
     stop = _stop_on_signals()
     with _only_node_of(settings):
-        _require_free_port(settings.receiver.host, settings.receiver.port, stop)
+        for port in settings.receiver.ports:
+            _require_free_port(settings.receiver.host, port, stop)
         supervisor = _Supervisor(settings)
         try:
             supervisor.start()
@@ -99,7 +100,8 @@ class _Supervisor:
         if not self.announced and all(part.ready for part in self.parts):
             self.announced = True
             receiver = self.settings.receiver
-            sys.stdout.write(f"spinenode is ready: {receiver.ae_title}@{receiver.host}:{receiver.port}\n")
+            ports = ", ".join(map(str, receiver.ports))
+            sys.stdout.write(f"spinenode is ready: {receiver.ae_title}@{receiver.host}:{ports}\n")
             sys.stdout.flush()
 
     def stop(self) -> None:

@@ -59,14 +59,38 @@ class ReceiverSettings(_Table):
     allowed_addresses: tuple[Address, ...] = ("127.0.0.0/8", "::1/128")
     """Addresses or CIDR ranges that may associate."""
     require_called_ae_title: bool = True
-    maximum_associations: int = Field(default=50, ge=1, le=1000)
+    plain: bool = True
+    """False: associations with TLS only."""
+    tls_port: int = Field(default=0, ge=0, le=65535)
+    """0: no TLS. 2762 is registered for it."""
+    tls_certificate_file: Path | None = None
+    tls_key_file: Path | None = None
+    tls_client_ca_file: Path | None = None
+    """PEM. With it, a peer must show a certificate of one of these authorities."""
+    maximum_associations: int = Field(default=100, ge=1, le=1000)
+    maximum_associations_per_address: int = Field(default=50, ge=1, le=1000)
+    maximum_object_mb: int = Field(default=4096, ge=1)
     maximum_pdu_bytes: int = Field(default=0, ge=0)
     """0 = unlimited: 1.25 times faster than 16 KiB with the peers measured."""
     acse_timeout_s: float = Field(default=30, gt=0)
     dimse_timeout_s: float = Field(default=60, gt=0)
     network_timeout_s: float = Field(default=120, gt=0)
     minimum_free_mb: int = Field(default=2048, ge=0)
-    """Below this much free disk every C-STORE is answered 0xA700 (out of resources); nothing is deleted."""
+    """Below this much free disk associations are refused, and every C-STORE of those that are open is answered 0xA700
+    (out of resources); nothing is deleted."""
+
+    @property
+    def ports(self) -> tuple[int, ...]:
+        """Where it listens: without TLS, with TLS, or both."""
+        return ((self.port,) if self.plain else ()) + ((self.tls_port,) if self.tls_port else ())
+
+    @model_validator(mode="after")
+    def _listens_somewhere(self) -> ReceiverSettings:
+        if not self.plain and not self.tls_port:
+            raise ValueError("plain = false needs a tls_port: else nobody could send")
+        if self.tls_port and not (self.tls_certificate_file and self.tls_key_file):
+            raise ValueError("tls_port needs tls_certificate_file and tls_key_file")
+        return self
 
 
 class AssemblySettings(_Table):

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import mmap
 import os
 import secrets
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 
@@ -62,9 +64,27 @@ class Spool:
         Raises:
             NoRoom: below the watermark, or the disk became full; nothing is left behind.
         """
-        if self.free_bytes() < self._minimum_free_bytes:
-            raise NoRoom("the disk is below its watermark (receiver.minimum_free_mb)")
+        self._require_room()
         return self._store(_RECEIVED, secrets.token_hex(16), parts)
+
+    def draft_received(self) -> Draft:
+        """A file that is written as its content comes, for what is too big to hold in memory.
+
+        Raises:
+            NoRoom: below the watermark, or the disk is full.
+        """
+        self._require_room()
+        name = secrets.token_hex(16)
+        unfinished = self._root / _RECEIVED / _UNFINISHED / name
+        return Draft(unfinished, self._root, Path(_RECEIVED, name[:2], f"{name}.dcm"))
+
+    def has_room(self) -> bool:
+        """Whether the disk is above its watermark."""
+        return self.free_bytes() >= self._minimum_free_bytes
+
+    def _require_room(self) -> None:
+        if not self.has_room():
+            raise NoRoom("the disk is below its watermark (receiver.minimum_free_mb)")
 
     def store_result(self, content: bytes) -> StoredFile:
         """Stores an object that we made under its own sha256: the same object again is the same file.
@@ -119,6 +139,53 @@ class Spool:
     def free_bytes(self) -> int:
         """Room on the disk for a process without privileges."""
         return shutil.disk_usage(self._root).free
+
+
+class Draft:
+    """A file of the spool that has no final name yet. Every method may raise ``NoRoom`` or ``OSError``."""
+
+    def __init__(self, unfinished: Path, root: Path, path: Path) -> None:
+        self._unfinished = unfinished
+        self._root = root
+        self._path = path
+        self._digest = hashlib.sha256()
+        self._size_bytes = 0
+        self._descriptor = os.open(unfinished, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+
+    def write(self, *parts: bytes | memoryview) -> None:
+        with _full_disk_is_no_room():
+            for part in parts:
+                _write_all(self._descriptor, memoryview(part))
+                self._digest.update(part)
+                self._size_bytes += len(part)
+
+    def mapped(self) -> mmap.mmap:
+        """What was written, to be read without loading it."""
+        return mmap.mmap(self._descriptor, 0, access=mmap.ACCESS_READ)
+
+    def finish(self) -> StoredFile:
+        """Gives it its name. When this returns, a power cut does not take it away."""
+        with _full_disk_is_no_room():
+            os.fsync(self._descriptor)
+            self._unfinished.rename(self._root / self._path)
+            _make_durable((self._root / self._path).parent)
+        os.close(self._descriptor)
+        return StoredFile(path=self._path, sha256=self._digest.hexdigest(), size_bytes=self._size_bytes)
+
+    def discard(self) -> None:
+        """Deletes it; for one that was not finished, or could not be."""
+        os.close(self._descriptor)
+        self._unfinished.unlink(missing_ok=True)
+
+
+@contextmanager
+def _full_disk_is_no_room() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _FULL:
+            raise NoRoom("the disk is full") from error
+        raise
 
 
 def _write_durably(file: Path, parts: Iterable[bytes | memoryview]) -> tuple[str, int]:

@@ -7,164 +7,293 @@ from __future__ import annotations
 
 import logging
 import re
+import select
 import socket
-import sys
+import ssl
+import threading
+import time
 from collections import Counter
-from ipaddress import IPv6Address, ip_address, ip_network
-from socketserver import BaseServer
-from typing import Any
-from weakref import WeakKeyDictionary
+from collections.abc import Mapping
 
 import pydicom.config
 from pynetdicom import AE, _config, evt
 from pynetdicom.association import Association
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
-from pynetdicom.transport import ThreadedAssociationServer
 
-from node import logs
-from node.intake import CANNOT_UNDERSTAND, IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME, Intake, SentObject
+from node import admission, logs, upper_layer
+from node.arriving import Arriving
+from node.dimse import Command, uid_text
+from node.front_door import Caller, FrontDoor, Listener, open_listener
+from node.intake import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME, Intake, SentObject
 from node.records import Recorded
+from node.refusals import Refusals
 from node.settings import ReceiverSettings
+from node.transport_security import BadCertificates, RenewedContext
+
+MORE_CONNECTIONS = 20
+"""Beyond the limits of associations: room to tell a few more peers that there is none."""
+END_WITHIN_S = 2.0
 
 _log = logging.getLogger(__name__)
 
 
 class CannotListen(Exception):
-    """The address or port cannot be had; the message says which, and what to do."""
+    """The address, a port or the certificates cannot be had; the message says which, and what to do."""
 
 
 def listen(settings: ReceiverSettings, intake: Intake) -> Server:
-    """A server on its port; associations are accepted from ``serve_forever`` to ``stop``.
+    """A server on its ports; associations are accepted from ``serve_forever`` to ``stop``.
 
     Changes the settings of pynetdicom and pydicom for the whole process.
 
     Raises:
-        CannotListen: the address cannot be had.
+        CannotListen
     """
     _prepare_libraries()
+    ports = [(settings.port, False)] if settings.plain else []
+    if settings.tls_port:
+        ports.append((settings.tls_port, True))
+    context = _tls(settings) if settings.tls_port else None
+    listeners: list[Listener] = []
+    for port, is_tls in ports:
+        try:
+            listeners.append(open_listener(settings.host, port, is_tls=is_tls))
+        except OSError as error:
+            for opened in listeners:
+                opened.socket.close()
+            key = "receiver.tls_port" if is_tls else "receiver.port"
+            raise CannotListen(
+                f"cannot listen on {settings.host} port {port}: {error.strerror}. "
+                f"Stop the program that has the port, or set receiver.host and {key}"
+            ) from error
+    return Server(settings, intake, listeners, context)
+
+
+def _tls(settings: ReceiverSettings) -> RenewedContext:
+    ca_file = settings.tls_client_ca_file
+    if settings.tls_certificate_file is None or settings.tls_key_file is None:
+        raise CannotListen("receiver.tls_port needs receiver.tls_certificate_file and receiver.tls_key_file")
+    try:
+        return RenewedContext(settings.tls_certificate_file, settings.tls_key_file, ca_file, _log.error)
+    except BadCertificates as error:
+        raise CannotListen(str(error)) from error
+
+
+class Server:
+    """The ports and the associations that came through them."""
+
+    def __init__(
+        self,
+        settings: ReceiverSettings,
+        intake: Intake,
+        listeners: list[Listener],
+        tls: RenewedContext | None,
+    ) -> None:
+        self._settings = settings
+        self._listeners = listeners
+        self._tls = tls
+        self._refusals = Refusals()
+        self._desk = _Desk(intake, settings, self._refusals)
+        self._ae = _application_entity(settings)
+        self._patience = upper_layer.Patience(
+            negotiation_s=settings.acse_timeout_s, network_s=settings.network_timeout_s
+        )
+        self._door = FrontDoor(
+            listeners,
+            networks=settings.allowed_addresses,
+            silence_s=settings.acse_timeout_s,
+            admit=self._admit,
+            refusals=self._refusals,
+        )
+
+    def serve_forever(self) -> None:
+        self._door.serve_forever()
+
+    def port(self, *, is_tls: bool) -> int | None:
+        """The TCP port, of use where the settings leave the choice to the system; None where there is none."""
+        return next((listener.port for listener in self._listeners if listener.is_tls is is_tls), None)
+
+    def take_refusals(self) -> Mapping[str, int]:
+        """How many were turned away, by reason, since this was last asked."""
+        return self._refusals.take()
+
+    def stop(self) -> None:
+        """Ends ``serve_forever``, closes the ports and aborts what still runs: nothing of it was acknowledged."""
+        self._door.stop()
+        for association in self._desk.associations():
+            association.abort(block=False)
+        deadline = time.monotonic() + END_WITHIN_S
+        while self._desk.associations() and time.monotonic() < deadline:
+            time.sleep(0.01)
+
+    def _admit(self, caller: Caller) -> None:
+        if not self._desk.enter(caller):
+            self._refusals.note(str(caller.address), "connection closed: too many are open")
+            caller.connection.close()
+        elif caller.is_tls and self._tls is not None:
+            context = self._tls.current()
+            shaking = threading.Thread(target=self._after_handshake, args=(caller, context), daemon=True)
+            shaking.start()  # never in this thread: a peer may take its time
+        else:
+            self._associate(caller, caller.connection)
+
+    def _after_handshake(self, caller: Caller, context: ssl.SSLContext) -> None:
+        connection = caller.connection
+        try:
+            connection = context.wrap_socket(connection, server_side=True, do_handshake_on_connect=False)
+            _shake_hands(connection, caller.heard_by)
+        except OSError as error:  # ssl.SSLError is one
+            reason = (error.reason if isinstance(error, ssl.SSLError) else error.strerror) or type(error).__name__
+            self._refusals.note(str(caller.address), f"no TLS: {reason}", kind="no TLS")
+            connection.close()
+            self._desk.leave(caller)
+            return
+        self._associate(caller, connection)
+
+    def _associate(self, caller: Caller, connection: socket.socket) -> None:
+        try:
+            association = upper_layer.accept(
+                self._ae, connection, desk=self._desk, heard_by=caller.heard_by, patience=self._patience
+            )
+            self._desk.watch(association, caller)
+            association.start()
+        except (OSError, RuntimeError) as error:  # the peer is gone already, or there are no more threads or files
+            _log.warning("connection of %s closed: %s", caller.address, type(error).__name__)
+            connection.close()
+            self._desk.leave(caller)
+
+
+def _shake_hands(connection: ssl.SSLSocket, by: float) -> None:
+    """The TLS handshake, whole by ``by`` however slowly the peer drips; raises ``OSError`` otherwise."""
+    connection.setblocking(False)
+    while True:
+        poll = select.poll()
+        try:
+            connection.do_handshake()
+            connection.setblocking(True)
+            return
+        except ssl.SSLWantReadError:
+            poll.register(connection, select.POLLIN)
+        except ssl.SSLWantWriteError:
+            poll.register(connection, select.POLLOUT)
+        left_s = by - time.monotonic()
+        if left_s <= 0 or not poll.poll(left_s * 1000):
+            raise TimeoutError(None, "the handshake took too long")
+
+
+def _application_entity(settings: ReceiverSettings) -> AE:
     ae = AE(ae_title=settings.ae_title)
     ae.implementation_class_uid = IMPLEMENTATION_CLASS_UID
     ae.implementation_version_name = IMPLEMENTATION_VERSION_NAME
-    ae.require_called_aet = settings.require_called_ae_title
-    ae.require_calling_aet = list(settings.allowed_calling_ae_titles)
-    ae.maximum_associations = settings.maximum_associations
+    ae.maximum_associations = 2**31  # admission counts them
     ae.maximum_pdu_size = settings.maximum_pdu_bytes
     ae.acse_timeout = settings.acse_timeout_s
     ae.dimse_timeout = settings.dimse_timeout_s
     ae.network_timeout = settings.network_timeout_s
     ae.add_supported_context(Verification)  # storage needs no list: see _prepare_libraries
-    desk = _Desk(intake, settings)
-    handlers: list[Any] = [
-        (evt.EVT_C_STORE, desk.on_store),
-        (evt.EVT_DATA_RECV, _acknowledge_at_once),
-        (evt.EVT_REJECTED, desk.on_rejected),
-        (evt.EVT_RELEASED, desk.on_end, ["released"]),
-        (evt.EVT_ABORTED, desk.on_end, ["aborted"]),
-    ]
-    try:
-        return Server(
-            ae,
-            (settings.host, settings.port),
-            settings.ae_title,
-            ae.supported_contexts,
-            evt_handlers=handlers,
-            networks=settings.allowed_addresses,
-        )
-    except OSError as error:
-        raise CannotListen(
-            f"cannot listen on {settings.host} port {settings.port}: {error.strerror}. "
-            "Stop the program that has the port, or set receiver.host and receiver.port"
-        ) from error
-
-
-class Server(ThreadedAssociationServer):
-    """Accepts connections from the allowed addresses only, before anything is read from them."""
-
-    def __init__(self, *arguments: Any, networks: tuple[str, ...], **named: Any) -> None:
-        self._networks = [ip_network(network, strict=False) for network in networks]
-        super().__init__(*arguments, **named)
-
-    def verify_request(self, request: Any, client_address: Any) -> bool:
-        address = ip_address(str(client_address[0]).partition("%")[0])
-        if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
-            address = address.ipv4_mapped
-        if not any(address in network for network in self._networks):
-            _log.warning("connection from %s closed: not in receiver.allowed_addresses", address)
-            return False
-        request.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        return True
-
-    @property
-    def port(self) -> int:
-        """The TCP port, of use where the settings leave the choice to the system."""
-        return int(self.server_address[1])
-
-    def stop(self) -> None:
-        """Ends ``serve_forever``, closes the port and aborts what still runs."""
-        BaseServer.shutdown(self)  # that of AssociationServer is for servers which an AE keeps
-        self.server_close()
-        for association in self.active_associations:
-            association.abort()
-
-
-def _acknowledge_at_once(event: evt.Event) -> None:
-    """Tells the kernel to send its TCP acknowledgement now: DCMTK and Orthanc wait up to 40 ms for it, each image."""
-    connection = event.assoc.dul.socket
-    if connection is not None and connection.socket is not None and sys.platform == "linux":
-        connection.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
+    return ae
 
 
 class _Desk:
-    """Answers the events of the associations."""
+    """Keeps the list of those who are in, and takes what they bring."""
 
-    def __init__(self, intake: Intake, settings: ReceiverSettings) -> None:
+    def __init__(self, intake: Intake, settings: ReceiverSettings, refusals: Refusals) -> None:
         self._intake = intake
         self._settings = settings
-        self._tallies: WeakKeyDictionary[Association, Counter[str]] = WeakKeyDictionary()
+        self._refusals = refusals
+        self._lock = threading.Lock()
+        self._inside: set[Caller] = set()
+        self._open: dict[Association, Caller] = {}
+        self._tallies: dict[Association, Counter[str]] = {}
 
-    def on_store(self, event: evt.Event) -> int:
-        """The status of a C-STORE response."""
-        request: Any = event.request
-        if request.DataSet is None:
-            return CANNOT_UNDERSTAND
-        with request.DataSet.getbuffer() as dataset:
-            status, recorded = self._intake.keep(
-                SentObject(
-                    dataset=dataset,
-                    sop_class_uid=str(request.AffectedSOPClassUID),
-                    sop_instance_uid=str(request.AffectedSOPInstanceUID),
-                    transfer_syntax_uid=str(event.context.transfer_syntax),
-                    calling_ae_title=event.assoc.requestor.ae_title,
-                )
-            )
-        tally = self._tallies.setdefault(event.assoc, Counter())
-        tally["refused" if recorded is None else recorded.value] += 1
-        return status
+    # Coming and going.
 
-    def on_end(self, event: evt.Event, how: str) -> None:
+    def enter(self, caller: Caller) -> bool:
+        """Whether there is room for one more connection."""
+        with self._lock:
+            same = sum(other.address == caller.address for other in self._inside)
+            if (
+                len(self._inside) >= self._settings.maximum_associations + MORE_CONNECTIONS
+                or same >= self._settings.maximum_associations_per_address + MORE_CONNECTIONS
+            ):
+                return False
+            self._inside.add(caller)
+            return True
+
+    def leave(self, caller: Caller) -> None:
+        with self._lock:
+            self._inside.discard(caller)
+
+    def watch(self, association: Association, caller: Caller) -> None:
+        with self._lock:
+            self._open[association] = caller
+            self._tallies[association] = Counter()
+        association.bind(evt.EVT_REQUESTED, self._on_request)
+        association.bind(evt.EVT_RELEASED, self._on_end, ["released"])
+        association.bind(evt.EVT_ABORTED, self._on_end, ["aborted"])
+
+    def ended(self, association: Association) -> None:
+        with self._lock:
+            self._tallies.pop(association, None)
+            caller = self._open.pop(association, None)
+            if caller is not None:
+                self._inside.discard(caller)
+
+    def associations(self) -> list[Association]:
+        with self._lock:
+            return list(self._open)
+
+    # Objects.
+
+    def begin(
+        self, association: Association, command: Command, transfer_syntax_uid: str, buffer: bytearray
+    ) -> Arriving:
+        sent = SentObject(
+            dataset=memoryview(b""),
+            sop_class_uid=uid_text(command.sop_class_uid),
+            sop_instance_uid=uid_text(command.sop_instance_uid),
+            transfer_syntax_uid=transfer_syntax_uid,
+            calling_ae_title=association.requestor.ae_title,
+        )
+        most = self._settings.maximum_object_mb * 2**20
+        return Arriving(self._intake, sent, maximum_bytes=most, buffer=buffer)
+
+    def answered(self, association: Association, recorded: Recorded | None) -> None:
+        self._tallies[association]["refused" if recorded is None else recorded.value] += 1
+
+    # Events of pynetdicom.
+
+    def _on_request(self, event: evt.Event) -> None:
+        association = event.assoc
+        asked = association.requestor.primitive
+        if asked is None:
+            return
+        with self._lock:
+            caller = self._open[association]
+            others = [other for other in self._open.values() if other is not caller]
+        request = admission.Request(
+            calling_ae_title=asked.calling_ae_title.strip(),
+            called_ae_title=asked.called_ae_title.strip(),
+            open_associations=len(others),
+            open_of_this_address=sum(other.address == caller.address for other in others),
+            has_room=self._intake.has_room(),
+        )
+        if refused := admission.refusal(request, self._settings):
+            peer = f"association of {request.calling_ae_title!r} at {caller.address} refused"
+            self._refusals.note(peer, refused.why, kind=refused.kind)
+            association.acse.send_reject(refused.result, refused.source, refused.diagnostic)
+            association.kill()  # returns when the peer was told
+
+    def _on_end(self, event: evt.Event, how: str) -> None:
         """One line about what an association has brought."""
-        tally = self._tallies.pop(event.assoc, Counter())
+        association = event.assoc
+        tally = self._tallies.get(association, Counter())
         if tally or how == "aborted":
             brought = ", ".join(f"{tally[what]} {what}" for what in (*Recorded, "refused") if tally[what])
-            requestor = event.assoc.requestor
+            requestor = association.requestor
             _log.info(
                 "association of %r at %s %s: %s", requestor.ae_title, requestor.address, how, brought or "nothing"
             )
-
-    def on_rejected(self, event: evt.Event) -> None:
-        """One line about why an association was refused, with the setting that decides."""
-        requestor = event.assoc.requestor
-        called = requestor.primitive.called_ae_title if requestor.primitive else ""
-        if self._settings.require_called_ae_title and called != self._settings.ae_title:
-            why = f"it called {called!r}, not receiver.ae_title {self._settings.ae_title!r}"
-        elif (
-            self._settings.allowed_calling_ae_titles
-            and requestor.ae_title not in self._settings.allowed_calling_ae_titles
-        ):
-            why = "it is not in receiver.allowed_calling_ae_titles"
-        else:
-            why = f"receiver.maximum_associations ({self._settings.maximum_associations}) are open"
-        _log.warning("association of %r at %s refused: %s", requestor.ae_title, requestor.address, why)
 
 
 def _prepare_libraries() -> None:

@@ -13,6 +13,7 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 
 APT_PACKAGES = {
     "storescu": "dcmtk",
+    "openssl": "openssl",
     "storescp": "dcmtk",
     "echoscu": "dcmtk",
     "findscu": "dcmtk",

@@ -81,7 +81,7 @@ def main() -> None:
     read = settings.load(Path(sys.argv[1]))
     # Port 0, which settings refuse, lets the system choose a free one.
     free = read.model_copy(update={"receiver": read.receiver.model_copy(update={"port": 0})})
-    receiver.run(free, stop, lambda port: print(f"port {port}", flush=True))
+    receiver.run(free, stop, lambda port, tls_port: print(f"tls_port {tls_port}\nport {port}", flush=True))
 
 
 if __name__ == "__main__":

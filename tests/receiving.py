@@ -56,7 +56,11 @@ class Receiver:
             )
         self._listener = threading.Thread(target=self._listen_to_it, daemon=True)
         self._listener.start()
-        self.port = int(self.wait_for("port"))
+        self.tls_port, self.port = (self._port(word) for word in ("tls_port", "port"))
+
+    def _port(self, word: str) -> int:
+        said = self.wait_for(word)
+        return 0 if said == "None" else int(said)
 
     def _listen_to_it(self) -> None:
         assert self._process.stdout is not None
@@ -79,6 +83,10 @@ class Receiver:
     ) -> None:
         if self._process.poll() is None:
             self.stop()
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
 
     def stop(self) -> int:
         """SIGTERM; returns the exit status."""

@@ -30,7 +30,7 @@ STAGES = {"selection", "stacking", "detection", "labelling", "discs", "grading",
 
 LIBRARY_OWNERS = {
     "dbos": {"node/engine.py"},
-    "pynetdicom": {"node/receiver.py", "node/storage_scp.py", "node/sender.py", "node/demo_archive.py"},
+    "pynetdicom": {"node/receiver.py", "node/storage_scp.py", "node/upper_layer.py", "node/sender.py", "node/demo_archive.py"},
     "sqlalchemy": {"node/ledger", "node/migrations/"},
     "alembic": {"node/ledger", "node/migrations/"},
     "highdicom": {"sr_templates/"},

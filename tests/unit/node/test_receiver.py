@@ -148,7 +148,7 @@ def test_an_address_that_is_not_allowed_is_cut_off_before_a_word(tmp_path: Path)
         with socket.create_connection(("127.0.0.1", receiver.port)) as connection:
             connection.settimeout(10)
             assert connection.recv(1) == b""
-        receiver.wait_for_log("connection from 127.0.0.1 closed: not in receiver.allowed_addresses")
+        receiver.wait_for_log("127.0.0.1: connection closed: not in receiver.allowed_addresses")
 
 
 @pytest.mark.slow
@@ -162,11 +162,14 @@ def test_the_limit_of_associations_is_a_transient_refusal(tmp_path: Path) -> Non
 
 
 @pytest.mark.slow
-def test_a_disk_below_the_watermark_is_out_of_resources(tmp_path: Path) -> None:
+def test_a_disk_below_the_watermark_refuses_associations_for_now(tmp_path: Path) -> None:
     with Receiver(tmp_path, minimum_free_mb=2**40) as receiver:
         association = associate(receiver)
-        assert association.send_c_store(mr_image(1)).Status == 0xA700
-        association.release()
+        assert association.is_rejected
+        answer = association.acceptor.primitive
+        assert answer is not None
+        assert (answer.result, answer.result_source, answer.diagnostic) == (2, 3, 2)
+        receiver.wait_for_log("refused: the disk is below its watermark (receiver.minimum_free_mb)")
 
 
 @pytest.mark.slow

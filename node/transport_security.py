@@ -1,0 +1,96 @@
+"""TLS as DICOM asks for it: the Non-Downgrading BCP 195 TLS Secure Transport Connection Profile (PS3.15 section B.10).
+
+TLS 1.2 or newer, ciphers with forward secrecy and authenticated encryption only, no compression, no renegotiation.
+"""
+
+from __future__ import annotations
+
+import ssl
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20:DHE+AESGCM:!aNULL:!PSK:!SRP"
+"""Of TLS 1.2; those of TLS 1.3 are all good. PS3.15 section B.10 names ECDHE and DHE with AES-GCM."""
+MINIMUM_VERSION = ssl.TLSVersion.TLSv1_2
+
+
+class BadCertificates(Exception):
+    """The files of certificate, key or authorities cannot be used; the message names the setting."""
+
+
+def server_context(certificate_file: Path, key_file: Path, client_ca_file: Path | None) -> ssl.SSLContext:
+    """What a server speaks TLS with. With ``client_ca_file`` it demands a client certificate of those authorities.
+
+    Raises:
+        BadCertificates
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    _harden(context)
+    try:
+        context.load_cert_chain(certificate_file, key_file)
+    except OSError as error:  # ssl.SSLError is one
+        raise BadCertificates(
+            f"receiver.tls_certificate_file and receiver.tls_key_file cannot be used: {_why(error)}"
+        ) from error
+    if client_ca_file is not None:
+        try:
+            context.load_verify_locations(client_ca_file)
+        except OSError as error:
+            raise BadCertificates(f"receiver.tls_client_ca_file cannot be used: {_why(error)}") from error
+        context.verify_mode = ssl.CERT_REQUIRED
+    return context
+
+
+def _harden(context: ssl.SSLContext) -> None:
+    context.minimum_version = MINIMUM_VERSION
+    context.set_ciphers(CIPHERS)
+    context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION | ssl.OP_CIPHER_SERVER_PREFERENCE
+
+
+def _why(error: OSError) -> str:
+    if isinstance(error, ssl.SSLError):
+        return error.reason or "not PEM, or the key is not the certificate's"
+    return error.strerror or type(error).__name__
+
+
+class RenewedContext:
+    """The context of the newest files: read again when they change, for new connections only.
+
+    Files that cannot be used (a renewal that is half done) leave the old context in force, and ``complain`` is told
+    once for each change.
+    """
+
+    def __init__(
+        self, certificate_file: Path, key_file: Path, client_ca_file: Path | None, complain: Callable[[str], None]
+    ) -> None:
+        self._files = (certificate_file, key_file, client_ca_file)
+        self._complain = complain
+        self._lock = threading.Lock()
+        self._stamp = self._stamp_of_files()
+        self._context = server_context(*self._files)
+
+    def current(self) -> ssl.SSLContext:
+        with self._lock:
+            stamp = self._stamp_of_files()
+            if stamp != self._stamp:
+                self._stamp = stamp
+                try:
+                    self._context = server_context(*self._files)
+                except BadCertificates as error:
+                    self._complain(f"the certificates in force stay: {error}")
+            return self._context
+
+    def _stamp_of_files(self) -> tuple[tuple[int, int, int], ...]:
+        """Changes when a file is written or replaced; a missing file is a stamp of its own."""
+        stamps = []
+        for file in self._files:
+            if file is None:
+                continue
+            try:
+                found = file.stat()
+            except OSError:
+                stamps.append((0, 0, 0))
+                continue
+            stamps.append((found.st_mtime_ns, found.st_ino, found.st_size))
+        return tuple(stamps)
