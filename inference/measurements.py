@@ -18,11 +18,12 @@ A value outside its sane range is left out, never shown: it tells of a failed ou
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 from scipy import ndimage
 
-from inference.anatomy import Disc, Spine
+from inference.anatomy import Disc, Spine, Vertebra, VertebralBody
 from inference.geometry import DiscFrame, frame_of, heights_mm, neighbours, slip_mm
 from inference.grades import Basis, Grade
 from inference.volume import FloatArray, SagittalVolume
@@ -111,8 +112,21 @@ def _slip(disc: Disc, spine: Spine) -> dict[str, float]:
     upper, lower = neighbours(disc, spine)
     if upper is None or lower is None:
         return {}
+    if lower.level is Vertebra.S1:
+        lower = _reaching_as_far_as(disc, lower)
     slip, depth_mm = slip_mm(upper, lower)
     return {"slip_mm": slip, "slip_percent": 100 * slip / depth_mm}
+
+
+def _reaching_as_far_as(disc: Disc, sacrum: VertebralBody) -> VertebralBody:
+    """S1 with the upper corners at the ends of the disc on it.
+
+    Its own are estimates from marks that end before the cortex does: against them the median L5 of 43 of SPIDER's
+    mid-sagittal T2 images would stand 30 % behind S1, against the disc's ends 2 % in front.
+    """
+    corners = sacrum.corners_lps_mm.copy()
+    corners[0], corners[1] = disc.anterior_lps_mm, disc.posterior_lps_mm
+    return replace(sacrum, corners_lps_mm=corners)
 
 
 def _canal(disc: Disc) -> dict[str, float]:
