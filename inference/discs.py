@@ -22,8 +22,8 @@ import SimpleITK as sitk
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from inference.anatomy import Disc, Spine, VertebralBody
 from inference import zones
+from inference.anatomy import Disc, Spine, VertebralBody
 from inference.descriptors import BONE, CutDisc, describe
 from inference.geometry import DiscFrame, frame_of, neighbours
 from inference.volume import DiscVolume, FloatArray, SagittalVolume, VoxelArray, upright

@@ -14,10 +14,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy import ndimage
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
+from inference import zones
 from inference.attribution import excitation, gradients
+from inference.descriptors import BONE, FEATURES
 from inference.grades import Basis, Finding, Grades, is_abnormal
 from inference.networks.grader import LEARNED, DiscGrader
 from inference.report import EvidenceMap, Method
@@ -71,6 +73,7 @@ def in_cells(
         images=torch.from_numpy(np.stack([disc.voxels for disc in disc_volumes])).to(device),
         present=torch.from_numpy(np.stack([disc.slice_present for disc in disc_volumes])).to(device),
         features=torch.from_numpy(np.stack([disc.features for disc in disc_volumes])).to(device),
+        zones=torch.from_numpy(np.stack([disc.zones for disc in disc_volumes])).to(device),
         signs=torch.tensor([[_sign(said, finding) for said in grades] for finding in LEARNED], device=device),
     )
     maps: VoxelArray = _METHODS[method](batch, grader).cpu().numpy()
@@ -82,6 +85,7 @@ class _Batch:
     images: Tensor
     present: Tensor
     features: Tensor
+    zones: Tensor
     signs: Tensor
     """(len(LEARNED), discs): 1 where the finding's score is explained, -1 where its negative is."""
 
@@ -91,15 +95,43 @@ def _sign(said: Grades, finding: Finding) -> float:
 
 
 def _saliency(batch: _Batch, grader: DiscGrader) -> Tensor:
-    others = (batch.present, batch.features)
-    return torch.stack([_celled(gradients.saliency(grader, batch.images, others, i)) for i in range(len(LEARNED))])
+    inputs, others = (batch.images, batch.features), (batch.present,)
+    network, places = _FeaturesBeforePresence(grader), _places(batch)
+    return torch.stack([_total(gradients.saliency(network, inputs, others, i), places) for i in range(len(LEARNED))])
 
 
 def _guided(batch: _Batch, grader: DiscGrader) -> Tensor:
-    others = (batch.present, batch.features)
+    inputs, others = (batch.images, batch.features), (batch.present,)
+    network, places = _FeaturesBeforePresence(grader), _places(batch)
     return torch.stack(
-        [_celled(gradients.guided(grader, batch.images, others, i, signs)) for i, signs in enumerate(batch.signs)]
+        [_total(gradients.guided(network, inputs, others, i, signs), places) for i, signs in enumerate(batch.signs)]
     )
+
+
+class _FeaturesBeforePresence(nn.Module):
+    """The grader with those inputs first that have a gradient."""
+
+    def __init__(self, grader: DiscGrader) -> None:
+        super().__init__()
+        self.grader = grader
+
+    def forward(self, images: Tensor, features: Tensor, present: Tensor) -> Tensor:
+        scores: Tensor = self.grader(images, present, features)
+        return scores
+
+
+def _total(gradients_of: tuple[Tensor, ...], places: Tensor) -> Tensor:
+    """(discs, 9, 28, 56): gradient by the pixels, directly and through the signals measured from them.
+
+    A percentile of a zone, in units of bone, moves by 1 / BONE when all its pixels move by 1: each pixel's part is that
+    over the zone's size. Lengths (heights, overhang) have no gradient by pixels: they depend on the outline.
+    """
+    of_pixels, of_features = gradients_of
+    cells = functional.avg_pool2d(of_pixels, CELL_PX)
+    signals = torch.tensor([zones.is_signal(name) for name in FEATURES], device=of_features.device)
+    by_zone = torch.nan_to_num(of_features) * signals / BONE
+    cells[:, cells.shape[1] // 2] += torch.einsum("nf,nfrc->nrc", by_zone, places) / CELL_PX**2
+    return _smoothed(cells)
 
 
 def _excitation(batch: _Batch, grader: DiscGrader) -> Tensor:
@@ -111,21 +143,42 @@ def _contrastive(batch: _Batch, grader: DiscGrader) -> Tensor:
 
 
 def _winning(batch: _Batch, grader: DiscGrader, combined: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
-    """Winning probabilities of the units after the first layer, summed over channels: its pixels are the cells."""
+    """Winning probabilities in the image and of the features, both put where they were seen."""
     recorded = excitation.record(grader, (batch.images, batch.present, batch.features), grader.last_layers)
-    for_it, against = (excitation.excite(recorded, [grader.first_maps], negated=negated) for negated in (False, True))
-    disc, position, _ = grader.looked_at(batch.present)
-    count, slices, rows, columns = batch.images.shape
-    shape = rows // CELL_PX, columns // CELL_PX
+    read_at = [grader.first_maps, grader.known_features]
+    for_it, against = (excitation.excite(recorded, read_at, negated=negated) for negated in (False, True))
+    places = _places(batch)
     maps = []
     for i, signs in enumerate(batch.signs):
-        (positive,), (negative,) = for_it.winning(i), against.winning(i)
-        is_score = (signs[disc] > 0)[:, None, None, None]
+        positive, negative = (_seen(each.winning(i), places, batch, grader) for each in (for_it, against))
+        is_score = (signs > 0)[:, None, None, None]
         own, dual = torch.where(is_score, positive, negative), torch.where(is_score, negative, positive)
-        cells = batch.images.new_zeros((count, slices, *shape))
-        cells[disc, position] = functional.adaptive_avg_pool2d(combined(own.sum(1), dual.sum(1)), shape)
-        maps.append(_smoothed(cells))
+        maps.append(_smoothed(combined(own, dual)))
     return torch.stack(maps)
+
+
+def _seen(winning: tuple[Tensor, ...], places: Tensor, batch: _Batch, grader: DiscGrader) -> Tensor:
+    """(discs, 9, 28, 56): of the first maps summed over channels (their pixels are the cells), and of the features.
+
+    A feature's probability goes to the cells that it was measured from, in equal parts, on the mid-slice.
+    """
+    of_maps, of_features = winning
+    count, slices, rows, columns = batch.images.shape
+    cells = batch.images.new_zeros((count, slices, rows // CELL_PX, columns // CELL_PX))
+    disc, position, _ = grader.looked_at(batch.present)
+    cells[disc, position] = of_maps.sum(1)
+    cells[:, slices // 2] += torch.einsum("nf,nfrc->nrc", of_features, places)
+    return cells
+
+
+def _places(batch: _Batch) -> Tensor:
+    """(discs, features, 28, 56): where each feature was measured, summing to 1; 0 where its zones are not there."""
+    shares = torch.from_numpy(zones.shares_of_features()).to(batch.zones.device)
+    drawn = torch.stack([batch.zones == zone for zone in zones.Zone], 1).float()
+    cells = functional.avg_pool2d(drawn, CELL_PX)
+    cells = cells / cells.sum((2, 3), keepdim=True).clamp_min(1e-6)
+    places = torch.einsum("fz,nzrc->nfrc", shares, cells)
+    return places / places.sum((2, 3), keepdim=True).clamp_min(1e-6)
 
 
 _METHODS: Mapping[Method, Callable[[_Batch, DiscGrader], Tensor]] = {
@@ -134,10 +187,6 @@ _METHODS: Mapping[Method, Callable[[_Batch, DiscGrader], Tensor]] = {
     Method.EXCITATION_BACKPROPAGATION: _excitation,
     Method.CONTRASTIVE_EXCITATION: _contrastive,
 }
-
-
-def _celled(pixels: Tensor) -> Tensor:
-    return _smoothed(functional.avg_pool2d(pixels, CELL_PX))
 
 
 def _smoothed(cells: Tensor) -> Tensor:

@@ -109,3 +109,5 @@ class DiscVolume:
     """4 x 4, maps (slice, row, column, 1) of ``voxels`` to LPS mm: where the disc was cut."""
     features: VoxelArray
     """(n,) float32, named by ``inference.descriptors.FEATURES``; NaN where one could not be taken."""
+    zones: NDArray[np.uint8]
+    """(112, 224) of ``inference.zones.Zone``: where on the mid-slice the features were measured; 0 elsewhere."""

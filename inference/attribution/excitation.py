@@ -126,8 +126,10 @@ def excite(recorded: Recorded, read_at: Sequence[nn.Module], *, negated: bool) -
         factor = activation / torch.where(excited > 0, excited, torch.ones_like(excited)).detach()
         return torch.where(excited > 0, excited * factor, activation)  # alone by its bias: nothing below it wins
 
-    def on_read(module: nn.Module, _: tuple[Any, ...], output: Tensor) -> None:
-        read[module] = output
+    def on_read(module: nn.Module, _: tuple[Any, ...], output: Tensor) -> Tensor:
+        # What the images do not reach (another input) has no gradient of its own yet.
+        read[module] = output if output.requires_grad else output.detach().requires_grad_()
+        return read[module]
 
     layers = (*_CONVOLUTIONS, nn.Linear)
     with torch.enable_grad(), ExitStack() as stack:

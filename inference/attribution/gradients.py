@@ -18,22 +18,28 @@ class NotRectified(Exception):
     """The network has an activation that is no ReLU, so guided and excitation back-propagation say nothing of it."""
 
 
-def saliency(network: nn.Module, images: Tensor, others: tuple[Tensor, ...], target: int) -> Tensor:
-    """|d score / d pixel| (Simonyan, Vedaldi, Zisserman 2014, section 3).
+def saliency(
+    network: nn.Module, inputs: tuple[Tensor, ...], others: tuple[Tensor, ...], target: int
+) -> tuple[Tensor, ...]:
+    """|d score / d input| (Simonyan, Vedaldi, Zisserman 2014, section 3).
 
     Arguments:
-        network: ``network(images, *others)`` gives (n, scores); its samples do not see each other (eval mode).
-        images: (n, ...)
+        network: ``network(*inputs, *others)`` gives (n, scores); its samples do not see each other (eval mode).
+        inputs: images (n, ...), and whatever else a gradient is wanted for.
         others: further inputs, n long each.
         target: column of the scores.
 
-    Returns a tensor shaped as ``images``, not negative.
+    Returns tensors shaped as ``inputs``, not negative.
     """
-    found: Tensor = Saliency(network).attribute(_leaf(images), target=target, additional_forward_args=others)
-    return found.detach()
+    found: tuple[Tensor, ...] = Saliency(network).attribute(
+        _leaves(inputs), target=target, additional_forward_args=others
+    )
+    return tuple(each.detach() for each in found)
 
 
-def guided(network: nn.Module, images: Tensor, others: tuple[Tensor, ...], target: int, signs: Tensor) -> Tensor:
+def guided(
+    network: nn.Module, inputs: tuple[Tensor, ...], others: tuple[Tensor, ...], target: int, signs: Tensor
+) -> tuple[Tensor, ...]:
     """Magnitude of the gradient when ReLUs pass back positive gradient only (Springenberg et al. 2015, section 3).
 
     Every ReLU has to be a module of its own, used once in a forward pass. ``signs`` (n,) is 1 where the score itself is
@@ -43,10 +49,10 @@ def guided(network: nn.Module, images: Tensor, others: tuple[Tensor, ...], targe
     require_rectified(network)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Setting backward hooks on ReLU activations")  # they are removed again
-        found: Tensor = GuidedBackprop(_Signed(network)).attribute(
-            _leaf(images), target=target, additional_forward_args=(signs, *others)
+        found: tuple[Tensor, ...] = GuidedBackprop(_Signed(network)).attribute(
+            _leaves(inputs), target=target, additional_forward_args=(*others, signs)
         )
-    return found.detach().abs()
+    return tuple(each.detach().abs() for each in found)
 
 
 def require_rectified(network: nn.Module) -> None:
@@ -58,17 +64,18 @@ def require_rectified(network: nn.Module) -> None:
         raise NotRectified("no ReLU module in the network: functional ones cannot be seen from outside")
 
 
-def _leaf(images: Tensor) -> Tensor:
-    return images.detach().requires_grad_()
+def _leaves(inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    return tuple(each.detach().requires_grad_() for each in inputs)
 
 
 class _Signed(nn.Module):
-    """The network's scores, each sample's times its sign."""
+    """The network's scores, each sample's times its sign, which comes last of the inputs."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
         self.network = network
 
-    def forward(self, images: Tensor, signs: Tensor, *others: Tensor) -> Tensor:
-        scores: Tensor = self.network(images, *others)
+    def forward(self, *inputs: Tensor) -> Tensor:
+        *given, signs = inputs
+        scores: Tensor = self.network(*given)
         return scores * signs[:, None]

@@ -84,6 +84,7 @@ class DiscGrader(nn.Module):
         self.register_buffer("feature_scale", torch.ones(len(features)))
         self.register_buffer("temperature", torch.ones(len(LEARNED)))
         self.near, self.far = _trunk(widths)
+        self.known_features = nn.Identity()  # a place to hook into: its output is the centred, scaled features
         pooled, side = 2 * widths[-1], len(own) + len(above)
         self.whole = _Branch(pooled, len(features), hidden, len(WHOLE), dropout)
         self.endplates = nn.ModuleList(_Branch(2 * pooled, side, hidden, 1, dropout) for _ in range(2))
@@ -111,7 +112,7 @@ class DiscGrader(nn.Module):
         """(n, 9, 112, 224) in 0-1, (n, 9) bool, (n, len(features)) with NaN for unknown -> (n, len(LEARNED)) scores."""
         near, far = self._slices_averaged(images, slice_present)
         known = (features - self.feature_mean) / self.feature_scale
-        known = torch.where(torch.isfinite(known), known, torch.zeros_like(known)).clamp(-4, 4)
+        known = self.known_features(torch.where(torch.isfinite(known), known, torch.zeros_like(known)).clamp(-4, 4))
         whole = _pooled(far)
         whole_scores = self.whole(whole, known)
         scores = {finding: whole_scores[:, i] for i, finding in enumerate(WHOLE)}

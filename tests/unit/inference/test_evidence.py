@@ -27,7 +27,8 @@ class _LooksAtOneSpot(DiscGrader):
     def forward(self, images: torch.Tensor, slice_present: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
         k, row, column = self.spot
         score = images[:, k, row - 2 : row + 3, column - 2 : column + 3].sum((1, 2))
-        return score[:, None] * torch.arange(len(LEARNED))
+        no_features = 0 * torch.nan_to_num(features).sum(1)
+        return (score + no_features)[:, None] * torch.arange(len(LEARNED))
 
 
 def _grades() -> dict[Finding, Grade]:
@@ -36,9 +37,11 @@ def _grades() -> dict[Finding, Grade]:
     return {**learned, Finding.CENTRAL_CANAL_STENOSIS: measured}
 
 
-def _maps(drawn: Drawn, network: DiscGrader) -> tuple[tuple[EvidenceMap, ...], ...]:
+def _maps(
+    drawn: Drawn, network: DiscGrader, method: Method = Method.GRADIENT_SALIENCY
+) -> tuple[tuple[EvidenceMap, ...], ...]:
     discs = cut(drawn.volume, drawn.spine)
-    return explain(drawn.volume, discs, network, [_grades()] * len(discs))
+    return explain(drawn.volume, discs, network, [_grades()] * len(discs), method)
 
 
 def _hottest_lps_mm(volume: SagittalVolume, found: EvidenceMap) -> np.ndarray:

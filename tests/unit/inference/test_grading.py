@@ -39,6 +39,7 @@ def _discs(count: int) -> list[DiscVolume]:
             slice_present=np.ones(9, bool),
             patch_to_patient=np.eye(4),
             features=np.zeros(len(FEATURES), np.float32),
+            zones=np.zeros((112, 224), np.uint8),
         )
         for k in range(count)
     ]
