@@ -25,10 +25,10 @@ def balanced_accuracy(truth: Numbers, said: Numbers) -> float:
 def quadratic_weighted_kappa(truth: Numbers, said: Numbers) -> float:
     """Cohen's kappa with weights (i - j)^2 (Cohen 1968); NaN where either has one value only."""
     truth, said = truth.astype(np.float64), said.astype(np.float64)
-    expected = np.subtract.outer(truth, said) ** 2
-    if expected.mean() == 0:
+    by_chance = (truth**2).mean() + (said**2).mean() - 2 * truth.mean() * said.mean()  # over all pairs of both
+    if np.isclose(by_chance, 0):
         return float("nan")
-    return float(1 - ((truth - said) ** 2).mean() / expected.mean())
+    return float(1 - ((truth - said) ** 2).mean() / by_chance)
 
 
 def auc(truth: Numbers, score: Numbers) -> float:
