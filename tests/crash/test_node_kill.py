@@ -6,6 +6,7 @@ the kills fall into every step; the last test has the real ones.
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import os
 import random
@@ -40,6 +41,13 @@ pytestmark = [
     # pynetdicom leaves the socket of a connection that failed to the garbage collector
     pytest.mark.filterwarnings("ignore:.*unclosed <socket", "ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
+
+
+@pytest.fixture(autouse=True)
+def _failed_sockets_end_with_their_test() -> Iterator[None]:
+    yield
+    gc.collect()
+
 
 SHORT = '[results]\noutputs = ["measurement_report", "text_report"]\n'
 """Without captures a study is rendered in a moment, and more of them pass in a test."""
