@@ -55,7 +55,7 @@ def cut(volume: SagittalVolume, spine: Spine) -> tuple[DiscVolume, ...]:
     plans = plan(standing, spine)
     patches = [resample(standing, each, ROWS, COLUMNS) for each in plans]
     places = [patch_to_patient(standing, each, ROWS, COLUMNS) for each in plans]
-    described = [_cut_disc(*each, spine) for each in zip(plans, patches, places, strict=True)]
+    described = [to_describe(*each, spine) for each in zip(plans, patches, places, strict=True)]
     features = describe(described)
     return tuple(
         DiscVolume(
@@ -193,7 +193,8 @@ def _fallback_bone(standing: SagittalVolume, frames: Sequence[DiscFrame], spine:
     return float(np.median(positive)) if positive.size else 1.0
 
 
-def _cut_disc(where: Cut, patch: VoxelArray, place: FloatArray, spine: Spine) -> CutDisc:
+def to_describe(where: Cut, patch: VoxelArray, place: FloatArray, spine: Spine) -> CutDisc:
+    """What describing needs of a disc cut as planned: ``patch`` (9, rows, columns), ``place`` its patch to patient."""
     inverse = np.linalg.inv(place)
 
     def in_patch(points_lps_mm: FloatArray) -> FloatArray:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import NoReturn
 
@@ -161,6 +162,45 @@ def echo(archive: str | None, host: str | None, port: int | None, ae_title: str 
         click.echo(f"{target.name} ({peer.address}): {sender.echo(peer)}")
     except sender.SendError as error:
         raise click.ClickException(f"{target.name}: {error}") from error
+
+
+@main.group()
+def evaluate() -> None:
+    """Measure what the node says against data whose answers are known."""
+
+
+@evaluate.command(epilog="Example:  spinenode evaluate evidence --data spider --out docs")
+@click.option(
+    "--data",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    required=True,
+    help="SPIDER folder, with stacks and masks.",
+)
+@click.option("--out", type=click.Path(path_type=Path, file_okay=False), default=Path("docs"), show_default=True)
+@click.option("--stacks", type=click.IntRange(min=1), help="Only the first so many stacks.")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
+@click.option("--threads", type=click.IntRange(min=1), default=2, show_default=True, help="CPU threads.")
+def evidence(data: Path, out: Path, stacks: int | None, device: str, threads: int) -> None:
+    """Compare the methods that show where a grade comes from; writes evidence.md and evidence.png."""
+    import torch
+
+    from inference.training import evidence_page, spider
+    from inference.weights import DeviceError, WeightsError, load_models
+
+    torch.set_num_threads(threads)
+    try:
+        models = load_models(device)
+    except (DeviceError, WeightsError) as error:
+        raise click.ClickException(str(error)) from error
+    patients = spider.stack_patients(data)[:stacks]
+    if not patients:
+        raise click.ClickException(f"no stacks with masks in {data / 'stacks'}")
+    limit = f" --stacks {stacks}" if stacks else ""
+    heading = (
+        f"{datetime.now(UTC):%Y-%m-%d}, `spinenode evaluate evidence --data {data} --out {out}{limit}`, "
+        f"weights {models.identity.version} (sha256 {models.identity.sha256[:12]}), {models.device}."
+    )
+    click.echo(evidence_page.write(evidence_page.evaluate(data, models, patients), out, heading))
 
 
 @main.group()

@@ -30,7 +30,13 @@ STAGES = {"selection", "stacking", "detection", "labelling", "discs", "grading",
 
 LIBRARY_OWNERS = {
     "dbos": {"node/engine.py"},
-    "pynetdicom": {"node/receiver.py", "node/storage_scp.py", "node/upper_layer.py", "node/sender.py", "node/demo_archive.py"},
+    "pynetdicom": {
+        "node/receiver.py",
+        "node/storage_scp.py",
+        "node/upper_layer.py",
+        "node/sender.py",
+        "node/demo_archive.py",
+    },
     "sqlalchemy": {"node/ledger", "node/migrations/"},
     "alembic": {"node/ledger", "node/migrations/"},
     "highdicom": {"sr_templates/"},
@@ -47,9 +53,11 @@ LIBRARY_OWNERS = {
         "inference/training/",
         "node/worker.py",
         "node/offline.py",
+        "node/__main__.py",
     },
 }
-"""Library -> files (or folders) that may import it. The worker and the off-line grader only set torch's threads."""
+"""Library -> files (or folders) that may import it. The worker, the off-line grader and the command line only set
+torch's threads."""
 
 
 def relative(path: Path) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -19,13 +19,14 @@ from scipy.stats import spearmanr
 from torch import nn
 
 from inference import evidence
+from inference.descriptors import FEATURES, describe
 from inference.grades import Finding, is_abnormal
 from inference.networks.grader import LEARNED, DiscGrader
 from inference.report import Method
-from inference.training.evidence_scores import SEED, Stack
+from inference.training.evidence_scores import BASELINE, SEED, Stack, centre_gaussian
 from inference.volume import DiscVolume, FloatArray, VoxelArray
 
-FRACTIONS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.4, 0.7)
+FRACTIONS = (0.02, 0.05, 0.1, 0.2, 0.4)
 """Shares of the cells that are deleted or shown."""
 BLUR_PX = 12.0
 """A deleted cell shows the image blurred by this sigma, about 4 mm: no edge and no structure of a disc is left, and
@@ -34,13 +35,13 @@ no edge is added."""
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CurveRow:
-    """One map's curves beside the same disc's for random order."""
+    """One map's curves beside the same disc's for random order: scores of the class said, before the sigmoid."""
 
     map: str
     finding: Finding
     patient: int
     deletion: FloatArray
-    """(fractions,) score of the class said, as the map's strongest cells go."""
+    """(fractions,) score as the map's strongest cells go."""
     deletion_random: FloatArray
     insertion: FloatArray
     """(fractions,) score as the strongest cells come into the blurred image."""
@@ -50,57 +51,83 @@ class CurveRow:
 def curves(
     stack: Stack, maps: Mapping[Method, VoxelArray], grader: DiscGrader, chance: np.random.Generator
 ) -> Iterator[CurveRow]:
-    """Deletion and insertion curves of every disc, learned grading and method. Scores are before the sigmoid."""
-    for k, (disc, said) in enumerate(zip(stack.disc_volumes, stack.grades, strict=True)):
-        shape = maps[Method.GRADIENT_SALIENCY].shape[2:]
-        looked = np.flatnonzero(np.broadcast_to(_looked_at(disc, grader)[:, None, None], shape))
-        random_scores = _scores_along(chance.permutation(looked), disc, grader)
+    """Deletion and insertion curves of every disc and learned grading, for the methods and the centre Gaussian.
+
+    The disc's features are measured anew on each image, inside the outline that was found on the whole one. Random
+    order is that of smoothed noise, of the maps' own grain: scattered single cells would tear the image.
+    """
+    for k, said in enumerate(stack.grades):
+        along = _ScoresAlong(stack, k, grader)
+        weights = np.asarray(grader.slice_weights.cpu())[:, None, None]
+        noise = ndimage.uniform_filter(ndimage.uniform_filter(chance.random(along.shape), (0, 3, 3)), (0, 3, 3))
+        of_random, of_gaussian = along.order(noise), along.order(weights * centre_gaussian())
         for i, finding in enumerate(LEARNED):
             sign = 1.0 if is_abnormal(finding, said[finding]) else -1.0
-            gone_random, shown_random = (sign * curve[:, i] for curve in random_scores)
-            for method, of_method in maps.items():
-                order = looked[np.argsort(-of_method[i, k].ravel()[looked], kind="stable")]
-                gone, shown = (sign * curve[:, i] for curve in _scores_along(order, disc, grader))
+            by_map = {method.value: along.order(each[i, k]) for method, each in maps.items()} | {BASELINE: of_gaussian}
+            for name, (gone, shown) in by_map.items():
                 yield CurveRow(
-                    map=method.value,
+                    map=name,
                     finding=finding,
                     patient=stack.patient,
-                    deletion=gone,
-                    deletion_random=gone_random,
-                    insertion=shown,
-                    insertion_random=shown_random,
+                    deletion=sign * gone[:, i],
+                    deletion_random=sign * of_random[0][:, i],
+                    insertion=sign * shown[:, i],
+                    insertion_random=sign * of_random[1][:, i],
                 )
 
 
-def _looked_at(disc: DiscVolume, grader: DiscGrader) -> NDArray[np.bool_]:
+class _ScoresAlong:
+    """What the grader says of one disc when cells are blurred, or shown, in some order."""
+
+    def __init__(self, stack: Stack, index: int, grader: DiscGrader) -> None:
+        self.disc, self.described, self.grader = stack.disc_volumes[index], stack.described[index], grader
+        self.index, self.all_features = index, np.stack([each.features for each in stack.disc_volumes])
+        self.blurred = ndimage.gaussian_filter(self.disc.voxels, (0, BLUR_PX, BLUR_PX))
+        slices, rows, columns = self.disc.voxels.shape
+        self.shape = slices, rows // evidence.CELL_PX, columns // evidence.CELL_PX
+        looked = np.zeros(self.shape, bool)
+        looked[_looked_at(self.disc, grader)] = True
+        self.looked = np.flatnonzero(looked)
+
+    def order(self, cells: NDArray[np.floating]) -> tuple[FloatArray, FloatArray]:
+        """(fractions, findings) scores with the strongest cells blurred, and with only them not blurred."""
+        order = self.looked[np.argsort(-cells.ravel()[self.looked], kind="stable")]
+        images = []
+        for fraction in FRACTIONS:
+            chosen = np.zeros(self.shape, np.float32)
+            chosen.ravel()[order[: round(fraction * len(order))]] = 1
+            first = np.kron(chosen, np.ones((1, evidence.CELL_PX, evidence.CELL_PX), np.float32))
+            images.append(first * self.blurred + (1 - first) * self.disc.voxels)
+            images.append(first * self.disc.voxels + (1 - first) * self.blurred)
+        device, count = self.grader.feature_mean.device, len(images)
+        with torch.inference_mode():
+            scores = self.grader(
+                torch.from_numpy(np.stack(images)).to(device),
+                torch.from_numpy(self.disc.slice_present).to(device).expand(count, -1),
+                torch.from_numpy(np.stack([self._features(image) for image in images])).to(device),
+            )
+        both = scores.double().cpu().numpy()
+        return both[0::2], both[1::2]
+
+    def _features(self, image: VoxelArray) -> VoxelArray:
+        alone: VoxelArray = describe([replace(self.described, image=image[len(image) // 2])])[0]
+        among = self.all_features.copy()
+        among[self.index] = alone
+        for i, name in enumerate(FEATURES):
+            plain, _, reference = name.rpartition("_to_")
+            if plain in FEATURES and np.isfinite(column := among[:, FEATURES.index(plain)]).any():
+                against = np.nanmedian(column) if reference == "median" else np.nanmax(column)
+                alone[i] = column[self.index] - against
+        return alone
+
+
+def _looked_at(disc: DiscVolume, grader: DiscGrader) -> NDArray[np.int64]:
     present = torch.from_numpy(disc.slice_present)[None].to(grader.feature_mean.device)
-    looked = np.zeros(len(disc.slice_present), bool)
-    looked[grader.looked_at(present)[1].cpu().numpy()] = True
-    return looked
+    positions: NDArray[np.int64] = grader.looked_at(present)[1].cpu().numpy()
+    return positions
 
 
-def _scores_along(order: NDArray[np.intp], disc: DiscVolume, grader: DiscGrader) -> tuple[FloatArray, FloatArray]:
-    """(fractions, findings) scores with the first cells of ``order`` blurred, and with only them not blurred."""
-    blurred = ndimage.gaussian_filter(disc.voxels, (0, BLUR_PX, BLUR_PX))
-    shape = (disc.voxels.shape[0], *(n // evidence.CELL_PX for n in disc.voxels.shape[1:]))
-    images = []
-    for fraction in FRACTIONS:
-        cells = np.zeros(shape, np.float32)
-        cells.ravel()[order[: round(fraction * len(order))]] = 1
-        first = np.kron(cells, np.ones((1, evidence.CELL_PX, evidence.CELL_PX), np.float32))
-        images += [first * blurred + (1 - first) * disc.voxels, first * disc.voxels + (1 - first) * blurred]
-    device, count = grader.feature_mean.device, len(images)
-    with torch.inference_mode():
-        scores = grader(
-            torch.from_numpy(np.stack(images)).to(device),
-            torch.from_numpy(disc.slice_present).to(device).expand(count, -1),
-            torch.from_numpy(disc.features).to(device).expand(count, -1),
-        )
-    both = scores.double().cpu().numpy()
-    return both[0::2], both[1::2]
-
-
-def gain(row: CurveRow) -> tuple[float, float]:
+def gains(row: CurveRow) -> tuple[float, float]:
     """How far below random order deletion lies, and how far above it insertion: means over the fractions, in score."""
     return (
         float((row.deletion_random - row.deletion).mean()),

@@ -1,0 +1,248 @@
+"""Compares the evidence methods on the stacks with masks, and writes the comparison down as a table and a figure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from tqdm import tqdm
+
+from inference import evidence
+from inference.grades import TITLES, Finding
+from inference.networks.grader import LEARNED
+from inference.report import Method
+from inference.training import evidence_sanity
+from inference.training.evidence_regions import REGIONS
+from inference.training.evidence_sanity import FRACTIONS, CurveRow, RandomisedRow
+from inference.training.evidence_scores import BASELINE, Row, by_patient, locate, read
+from inference.volume import FloatArray, VoxelArray
+from inference.weights import Models
+
+SANITY_STACKS = 8
+"""Deletion and randomisation are looked at on so many stacks only: they cost a minute each."""
+MOST_ALIKE = 0.5
+"""A map that ranks its cells more like this after all weights are random shows something else than what was learned."""
+START, END = "<!-- figures: written by `spinenode evaluate evidence` -->", "<!-- end of figures -->"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Scores:
+    """All rows of one evaluation."""
+
+    located: list[Row] = field(default_factory=list)
+    curves: list[CurveRow] = field(default_factory=list)
+    randomised: list[RandomisedRow] = field(default_factory=list)
+    image_share: list[float] = field(default_factory=list)
+    """Per disc and grading: the share of the excitation that lies in the image, not in the measured features."""
+    mean_maps: dict[tuple[Method, Finding], FloatArray] = field(default_factory=dict)
+    """(28, 56) mid-slice maps summed over discs, each scaled to sum to 1."""
+    mean_regions: dict[Finding, FloatArray] = field(default_factory=dict)
+    discs: list[int] = field(default_factory=list)
+    missed: list[int] = field(default_factory=list)
+    """Per stack."""
+
+
+def evaluate(root: Path, models: Models, patients: Sequence[int], sanity_stacks: int = SANITY_STACKS) -> Scores:
+    """Run everything: all patients for the places, the first ``sanity_stacks`` of them for the sanity checks."""
+    scores = Scores()
+    chance = np.random.default_rng(0)
+    weights = np.asarray(models.grader.slice_weights.cpu(), np.float64)
+    for number, patient in enumerate(tqdm(patients, desc="stacks")):
+        stack = read(root, patient, models)
+        scores.discs.append(len(stack.disc_volumes))
+        scores.missed.append(stack.missed)
+        maps = {each: evidence.in_cells(stack.disc_volumes, models.grader, stack.grades, each) for each in Method}
+        scores.located.extend(locate(stack, maps, weights))
+        bare = [replace(disc, zones=np.zeros_like(disc.zones)) for disc in stack.disc_volumes]
+        in_image = evidence.in_cells(bare, models.grader, stack.grades, Method.EXCITATION_BACKPROPAGATION)
+        scores.image_share.extend(in_image.sum(axis=(2, 3, 4)).ravel().tolist())
+        _add_means(scores, maps, stack.regions)
+        if number < sanity_stacks:
+            scores.curves.extend(evidence_sanity.curves(stack, maps, models.grader, chance))
+            scores.randomised.extend(evidence_sanity.randomise(stack, maps, models.grader))
+    return scores
+
+
+def _add_means(scores: Scores, maps: Mapping[Method, VoxelArray], regions: Sequence[Mapping[str, FloatArray]]) -> None:
+    for finding, name in REGIONS.items():
+        middle = [each[name][len(each[name]) // 2] for each in regions]
+        scores.mean_regions[finding] = scores.mean_regions.get(finding, np.zeros((28, 56))) + np.sum(middle, axis=0)
+        for method, of_method in maps.items():
+            mid_slices = of_method[LEARNED.index(finding)][:, 4].astype(np.float64)
+            total = mid_slices.sum(axis=(1, 2), keepdims=True)
+            shares = (mid_slices / np.where(total > 0, total, 1)).sum(axis=0)
+            key = method, finding
+            scores.mean_maps[key] = scores.mean_maps.get(key, np.zeros((28, 56))) + shares
+
+
+def best(scores: Scores) -> Method | None:
+    """The method that earns to be the default.
+
+    Of those that delete and insert better than the centre Gaussian does, and that change when all weights are random,
+    the one with the highest mean of pointing game and energy over the judged gradings. None where none qualifies.
+    """
+    deletion, insertion = _gain_means(scores.curves)
+    last = scores.randomised[-1].layer
+    qualified = [
+        method
+        for method in Method
+        if deletion[method.value] > deletion[BASELINE]
+        and insertion[method.value] > insertion[BASELINE]
+        and np.nanmean([r.rank_correlation for r in scores.randomised if (r.map, r.layer) == (method.value, last)])
+        < MOST_ALIKE
+    ]
+    return max(qualified, key=lambda method: _overall(scores.located, method.value), default=None)
+
+
+def _overall(rows: Sequence[Row], name: str) -> float:
+    of_findings = [[(r.pointing + r.energy) / 2 for r in rows if r.map == name and r.finding is f] for f in REGIONS]
+    return float(np.mean([np.mean(values) for values in of_findings]))
+
+
+def _gain_means(rows: Sequence[CurveRow]) -> tuple[Mapping[str, float], Mapping[str, float]]:
+    gains: dict[str, list[tuple[float, float]]] = {}
+    for row in rows:
+        gains.setdefault(row.map, []).append(evidence_sanity.gains(row))
+    means = {name: np.mean(values, axis=0) for name, values in gains.items()}
+    return {k: float(v[0]) for k, v in means.items()}, {k: float(v[1]) for k, v in means.items()}
+
+
+def write(scores: Scores, out: Path, heading: str) -> str:
+    """Write ``evidence.png``, and the tables into ``evidence.md`` between its marks. Gives the tables."""
+    out.mkdir(parents=True, exist_ok=True)
+    figure(scores).savefig(out / "evidence.png", dpi=80)
+    text = "\n\n".join([heading, *tables(scores)])
+    block = f"{START}\n\n{text}\n\n![Mean maps, places, curves](evidence.png)\n\n{END}"
+    page = out / "evidence.md"
+    old = page.read_text(encoding="utf-8") if page.exists() else f"# Evidence\n\n{START}{END}\n"
+    before, _, rest = old.partition(START)
+    after = rest.partition(END)[2]
+    page.write_text(before + block + after, encoding="utf-8")
+    return text
+
+
+def tables(scores: Scores) -> list[str]:
+    """Markdown: what was looked at, pointing game, energy, sanity, and which method is the best."""
+    total, missed = sum(scores.discs), sum(scores.missed)
+    chosen = best(scores)
+    return [
+        f"{len(scores.discs)} stacks, {total} discs; {missed} more were found where the mask has no disc. Of the "
+        f"excitation of a grade {np.mean(scores.image_share):.0%} lies in the image as the network sees it, the rest "
+        "in the measured features.",
+        "**Pointing game**: the map's largest cell lies in the expected region (95 % interval by patient).",
+        _places(scores.located, lambda row: row.pointing),
+        "**Energy**: share of the map inside the expected region.",
+        _places(scores.located, lambda row: row.energy),
+        "**The same over abnormal grades only**, whose maps are shown (pointing game / energy, number of maps).",
+        _abnormal(scores.located),
+        f"**Deletion, insertion, randomisation** ({len({row.patient for row in scores.randomised})} stacks): score of "
+        "the class said below random order as cells are deleted, above it as they are shown (mean over 2-40 % of the "
+        "cells); rank correlation with the map itself once the weights are random, down to the layer named.",
+        _sanity(scores),
+        f"Best by these tables: **{_words(chosen.value)}**." if chosen else "No method qualifies by these tables.",
+    ]
+
+
+def _places(rows: Sequence[Row], value: Callable[[Row], float]) -> str:
+    lines = _head(["map", *(f"{TITLES[finding]} ({region})" for finding, region in REGIONS.items()), "mean"])
+    for name in dict.fromkeys(row.map for row in rows):
+        of_findings = [[row for row in rows if row.map == name and row.finding is finding] for finding in REGIONS]
+        cells = [_interval([value(row) for row in each], [row.patient for row in each]) for each in of_findings]
+        mean = np.mean([np.mean([value(row) for row in each]) for each in of_findings])
+        lines.append(_line([_words(name), *cells, f"{mean:.2f}"]))
+    return "\n".join(lines)
+
+
+def _abnormal(rows: Sequence[Row]) -> str:
+    lines = _head(["map", *(TITLES[finding] for finding in REGIONS)])
+    for name in dict.fromkeys(row.map for row in rows):
+        cells = []
+        for finding in REGIONS:
+            each = [row for row in rows if row.map == name and row.finding is finding and row.abnormal]
+            pair = np.mean([(row.pointing, row.energy) for row in each], axis=0) if each else (np.nan, np.nan)
+            cells.append(f"{pair[0]:.2f} / {pair[1]:.2f} ({len(each)})" if each else "-")
+        lines.append(_line([_words(name), *cells]))
+    return "\n".join(lines)
+
+
+def _sanity(scores: Scores) -> str:
+    layers = list(dict.fromkeys(row.layer for row in scores.randomised))
+    lines = _head(["map", "deletion", "insertion", *layers])
+    for name in dict.fromkeys(row.map for row in scores.curves):
+        of_map = [row for row in scores.curves if row.map == name]
+        patients = [row.patient for row in of_map]
+        cells = [_interval([evidence_sanity.gains(row)[i] for row in of_map], patients) for i in (0, 1)]
+        for layer in layers:
+            values = [row.rank_correlation for row in scores.randomised if (row.map, row.layer) == (name, layer)]
+            cells.append(f"{np.nanmean(values):.2f}" if values else "-")
+        lines.append(_line([_words(name), *cells]))
+    return "\n".join(lines)
+
+
+def _interval(values: Sequence[float], patients: Sequence[int]) -> str:
+    mean, low, high = by_patient(values, patients)
+    return f"{mean:.2f} ({low:.2f}-{high:.2f})"
+
+
+def _head(titles: Sequence[str]) -> list[str]:
+    return [_line(titles), "|---" * len(titles) + "|"]
+
+
+def _line(cells: Iterable[str]) -> str:
+    return "| " + " | ".join(cells) + " |"
+
+
+def _words(name: str) -> str:
+    return name.replace("_", " ")
+
+
+def figure(scores: Scores) -> Figure:
+    """Mean maps beside the mean regions, then the curves. No patient's image is in it."""
+    drawing = Figure(figsize=(15, 17), layout="constrained")
+    grid = drawing.add_gridspec(2, 1, height_ratios=(len(REGIONS), 3.2))
+    above = drawing.add_subfigure(grid[0])
+    below = drawing.add_subfigure(grid[1])
+    axes = above.subplots(len(REGIONS), len(Method) + 1, squeeze=False)
+    for row, finding in zip(axes, REGIONS, strict=True):
+        region = scores.mean_regions[finding]
+        _map(row[0], region, region, f"{TITLES[finding]}: expected")
+        for axis, method in zip(row[1:], Method, strict=True):
+            _map(axis, scores.mean_maps[method, finding], region, _words(method.value))
+    of_curves = below.subplots(1, 3)
+    for axis, kind in zip(of_curves, ("deletion", "insertion"), strict=False):
+        _curves(axis, scores.curves, kind)
+    _randomised(of_curves[2], scores.randomised)
+    return drawing
+
+
+def _map(axis: Axes, values: FloatArray, region: FloatArray, title: str) -> None:
+    axis.imshow(values, cmap="inferno")
+    axis.contour(region, [region.max() / 2], colors="cyan", linewidths=1)
+    axis.set_title(title, fontsize=9)
+    axis.set_axis_off()
+
+
+def _curves(axis: Axes, rows: Sequence[CurveRow], kind: str) -> None:
+    percent = np.array(FRACTIONS) * 100
+    for name in dict.fromkeys(row.map for row in rows):
+        axis.plot(percent, np.mean([getattr(row, kind) for row in rows if row.map == name], axis=0), label=_words(name))
+    random_order = np.mean([getattr(row, f"{kind}_random") for row in rows], axis=0)
+    axis.plot(percent, random_order, "k--", label="random order")
+    axis.set(title=kind, xlabel="cells, %", ylabel="score of the class said (before the sigmoid)")
+    axis.legend(fontsize=7)
+
+
+def _randomised(axis: Axes, rows: Sequence[RandomisedRow]) -> None:
+    layers = list(dict.fromkeys(row.layer for row in rows))
+    for name in dict.fromkeys(row.map for row in rows):
+        means = [
+            np.nanmean([r.rank_correlation for r in rows if (r.map, r.layer) == (name, layer)]) for layer in layers
+        ]
+        axis.plot(range(len(layers)), means, marker="o", label=_words(name))
+    axis.set_xticks(range(len(layers)), layers, rotation=30, ha="right", fontsize=7)
+    axis.set(title="weights random from the last layer down to", ylabel="rank correlation with the map itself")
+    axis.legend(fontsize=7)
