@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from highdicom.sr import CodedConcept
 from pydicom.sr.coding import Code
 
-from inference.anatomy import DiscLevel
+from inference.anatomy import DiscLevel, Vertebra
 from inference.grades import TITLES, Finding
+from inference.report import Method
 
 SCHEME = "99SPINENODE"
 SCHEME_NAME = "spinenode gradings of lumbar intervertebral discs"
@@ -90,6 +91,33 @@ DISC: Mapping[DiscLevel, Code] = {
     DiscLevel.L5_S1: Code("715056000", "SCT", "L5/S1 disc"),
 }
 """CID 7604. The concepts named "Level of L4/L5 intervertebral disc" (CID 1003) are planes, not discs."""
+
+VERTEBRA: Mapping[Vertebra, Code] = {
+    Vertebra.T9: Code("82687006", "SCT", "T9 vertebra"),
+    Vertebra.T10: Code("7610001", "SCT", "T10 vertebra"),
+    Vertebra.T11: Code("12989004", "SCT", "T11 vertebra"),
+    Vertebra.T12: Code("23215003", "SCT", "T12 vertebra"),
+    Vertebra.L1: Code("66794005", "SCT", "L1 vertebra"),
+    Vertebra.L2: Code("14293000", "SCT", "L2 vertebra"),
+    Vertebra.L3: Code("36470004", "SCT", "L3 vertebra"),
+    Vertebra.L4: Code("11994002", "SCT", "L4 vertebra"),
+    Vertebra.L5: Code("49668003", "SCT", "L5 vertebra"),
+    Vertebra.S1: private("S1-VERTEBRA", "S1 vertebra"),
+}
+"""CID 7603, which names no sacral vertebra."""
+
+ANATOMICAL_STRUCTURE = Code("91723000", "SCT", "Anatomical Structure")  # CID 7150
+OF_INTEREST = Code("113000", "DCM", "Of Interest")  # CID 7010
+KEY_OBJECT_DESCRIPTION = Code("113012", "DCM", "Key Object Description")  # TID 2010
+SUMMARY_DOCUMENT = private("SUMMARY", "Lumbar disc grading summary")
+
+EVIDENCE_METHOD: Mapping[Method, Code] = {
+    Method.GRADIENT_SALIENCY: Code("130404", "DCM", "Saliency"),  # CID 217
+    Method.GUIDED_BACKPROPAGATION: private("GUIDED-BP", "Guided back-propagation"),
+    Method.EXCITATION_BACKPROPAGATION: private("EXCITATION-BP", "Excitation back-propagation"),
+    Method.CONTRASTIVE_EXCITATION: private("CONTRASTIVE-EBP", "Contrastive excitation back-propagation"),
+}
+"""How a map of evidence was made. CID 217 has gradient saliency and class activation only."""
 
 FINDING_NAME: Mapping[Finding, Code] = {
     finding: private(value, TITLES[finding])

@@ -1,4 +1,4 @@
-"""The Comprehensive 3D SR: an Imaging Measurement Report (TID 1500), one Measurement Group (TID 1410) per disc.
+"""The measurement SR: an Imaging Measurement Report (TID 1500), one Measurement Group (TID 1410) per disc.
 
 What backs a coded answer hangs beneath it (HAS PROPERTIES, as the certainty of a finding does in TID 4006), so
 each certainty tells what it is the certainty of, and a viewer that prints the first numbers of a group shows
@@ -7,13 +7,12 @@ grade, height, canal and slip with the disc's level.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from highdicom import sr
 from pydicom import Dataset
 from pydicom.sr.coding import Code
-from pydicom.uid import Comprehensive3DSRStorage
 
 from inference.grades import SPINENET_EIGHT, TITLES, Basis, Finding, Grade
 from inference.report import DiscGrading, ModelIdentity, Report
@@ -21,6 +20,7 @@ from sr_templates import codes, provenance, source_study
 from sr_templates.provenance import OutputKind, Rendered, Run
 from sr_templates.source_study import SourceInstance, SourceStudy
 from sr_templates.view import is_level_doubtful
+from sr_templates.wanted import SR_SOP_CLASS, SrClass
 
 SERIES_DESCRIPTION = "Lumbar disc grading SR - RESEARCH USE ONLY"
 
@@ -28,31 +28,37 @@ _CONTAINS = sr.RelationshipTypeValues.CONTAINS
 _HAS_PROPERTIES = sr.RelationshipTypeValues.HAS_PROPERTIES
 
 
-def measurement_report(report: Report, source: SourceStudy, run: Run) -> Rendered:
-    """The report as a Comprehensive 3D SR, UNVERIFIED and PRELIMINARY.
+def measurement_reports(
+    report: Report, source: SourceStudy, run: Run, sr_classes: Sequence[SrClass]
+) -> tuple[Rendered, ...]:
+    """The report in each of the SOP classes, UNVERIFIED and PRELIMINARY: the same content under different UIDs.
 
     COMPLETE where every disc has all of SpineNet's eight gradings, else PARTIAL with what is missing.
     """
-    dataset = provenance.envelope(
-        kind=OutputKind.MEASUREMENT_REPORT,
-        index=1,
-        sop_class_uid=Comprehensive3DSRStorage,
-        description=SERIES_DESCRIPTION,
-        source=source,
-        model=report.model,
-        run=run,
+    content = _content(report, source, run)
+    evidence = source_study.referenced_evidence(
+        [disc_source(report, disc, source) for disc in report.discs], report.study_instance_uid
     )
-    referenced = [disc_source(report, disc, source) for disc in report.discs]
-    for element in _content(report, source, run):
-        dataset.add(element)
-    add_document_attributes(dataset, missing=_missing(report))
-    dataset.CurrentRequestedProcedureEvidenceSequence = source_study.referenced_evidence(
-        referenced, report.study_instance_uid
-    )
-    return Rendered(kind=OutputKind.MEASUREMENT_REPORT, title="Measurement report", dataset=dataset)
+    rendered = []
+    for sr_class in sr_classes:
+        dataset = provenance.envelope(
+            kind=OutputKind.MEASUREMENT_REPORT,
+            index=list(SrClass).index(sr_class) + 1,
+            sop_class_uid=SR_SOP_CLASS[sr_class],
+            description=SERIES_DESCRIPTION,
+            source=source,
+            model=report.model,
+            run=run,
+        )
+        for element in content:
+            dataset.add(element)
+        add_document_attributes(dataset, run, missing=_missing(report))
+        dataset.CurrentRequestedProcedureEvidenceSequence = evidence
+        rendered.append(Rendered(kind=OutputKind.MEASUREMENT_REPORT, title="Measurement report", dataset=dataset))
+    return tuple(rendered)
 
 
-def add_document_attributes(dataset: Dataset, missing: str) -> None:
+def add_document_attributes(dataset: Dataset, run: Run, missing: str) -> None:
     """SR Document General and Series modules (PS3.3 C.17.1-2). ``missing`` empty means a complete document."""
     dataset.Modality = "SR"
     dataset.ReferencedPerformedProcedureStepSequence = []
@@ -62,6 +68,20 @@ def add_document_attributes(dataset: Dataset, missing: str) -> None:
         dataset.CompletionFlagDescription = missing[:64]
     dataset.VerificationFlag = "UNVERIFIED"
     dataset.PreliminaryFlag = "PRELIMINARY"
+    replaced = [earlier for earlier in run.predecessors if earlier.sop_class_uid == dataset.SOPClassUID]
+    if replaced:
+        dataset.PredecessorDocumentsSequence = source_study.referenced_evidence(
+            [
+                SourceInstance(
+                    sop_class_uid=earlier.sop_class_uid,
+                    sop_instance_uid=earlier.sop_instance_uid,
+                    series_instance_uid=earlier.series_instance_uid,
+                    is_multiframe=False,
+                )
+                for earlier in replaced
+            ],
+            dataset.StudyInstanceUID,
+        )
 
 
 def disc_source(report: Report, disc: DiscGrading, source: SourceStudy) -> SourceInstance:
@@ -162,7 +182,7 @@ def _group(
     _attach(site, [_number(codes.LEVEL_CERTAINTY, _percent(disc.level_confidence), codes.PERCENT)])
     group = sr.PlanarROIMeasurementsAndQualitativeEvaluations(
         tracking_identifier=sr.TrackingIdentifier(
-            uid=provenance.uid("disc", report.study_instance_uid, disc.level.value),
+            uid=provenance.disc_tracking_uid(source, run, disc.level),
             identifier=f"{disc.level.value} disc{' (level uncertain)' if is_level_doubtful(disc) else ''}",
         ),
         referenced_region=sr.ImageRegion(

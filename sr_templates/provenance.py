@@ -5,6 +5,7 @@ The same study, weights and time give byte-identical objects, so a repeated step
 
 from __future__ import annotations
 
+import hmac
 import unicodedata
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
@@ -17,25 +18,46 @@ from pydicom.dataset import FileMetaDataset
 from pydicom.sr.coding import Code
 from pydicom.uid import UID, ExplicitVRLittleEndian
 
+from inference.anatomy import DiscLevel
 from inference.report import ModelIdentity
 from sr_templates import codes
 from sr_templates.source_study import SourceStudy, writable
+from sr_templates.study_modules import STUDY_LEVEL_KEYWORDS
 
 IMPLEMENTATION_VERSION_NAME = "SPINENODE_RESULT"
 RESEARCH_USE_ONLY = "RESEARCH USE ONLY - not for diagnosis"
 
 
 class OutputKind(StrEnum):
-    """The kinds of objects, each a series of its own. A declined study gives the last one only."""
+    """The kinds of objects, each a series of its own, numbered in this order."""
 
     MEASUREMENT_REPORT = "measurement_report"
-    """Comprehensive 3D SR, TID 1500."""
+    """SR, TID 1500."""
     TEXT_REPORT = "text_report"
     """Basic Text SR."""
     SECONDARY_CAPTURE = "secondary_capture"
-    """RGB images: a summary and the source slices with outlines and saliency."""
+    """RGB images: a summary, the source slices with outlines and saliency, the evidence of each disc."""
     DECLINED_REPORT = "declined_report"
-    """Basic Text SR that says that the study was not graded, and why."""
+    """Basic Text SR that says that the study was not graded, and why: all that a declined study gives."""
+    SEGMENTATION = "segmentation"
+    """Discs and vertebral bodies on their mid-slices."""
+    PARAMETRIC_MAP = "parametric_map"
+    """The evidence of each abnormal finding as numbers on the source slices."""
+    PRESENTATION_STATE = "presentation_state"
+    """GSPS: outlines and grades as graphics over the source slices."""
+    ENCAPSULATED_PDF = "encapsulated_pdf"
+    """The summary page."""
+    KEY_OBJECT_SELECTION = "key_object_selection"
+    """The source slices that matter."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Predecessor:
+    """An earlier SR document of the same study that a new one replaces (PS3.3 C.17.2)."""
+
+    sop_class_uid: str
+    sop_instance_uid: str
+    series_instance_uid: str
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -52,6 +74,11 @@ class Run:
     station_name: str = ""
     institution_name: str = ""
     series_number_base: int = 9000
+    predecessors: tuple[Predecessor, ...] = ()
+    """SR documents about this study that this run's replace."""
+    tracking_key: str = ""
+    """Secret of the node: with it, Tracking UIDs of a patient's disc stay the same from study to study and tell
+    nobody who the patient is. Without it they stay the same within the study only."""
 
     def __post_init__(self) -> None:
         if self.created_at.tzinfo is None:
@@ -72,6 +99,19 @@ def uid(*parts: str) -> str:
     """A UID that the same parts always give (PS3.5 B.2: UUID-derived under 2.25)."""
     digest = sha256("\x1f".join(parts).encode()).digest()
     return f"2.25.{UUID(bytes=digest[:16], version=5).int}"
+
+
+def disc_tracking_uid(source: SourceStudy, run: Run, level: DiscLevel) -> str:
+    """Identifies one disc of one patient over time, so that priors line up (IHE AIR tracking identifiers).
+
+    A keyed hash: without the key nobody can try out Patient IDs against a UID that outlives de-identification.
+    """
+    patient_id = str(source.attributes.get("PatientID") or "")
+    if not run.tracking_key or not patient_id.strip():
+        return uid("disc", source.attributes.StudyInstanceUID, level.value)
+    issuer = str(source.attributes.get("IssuerOfPatientID") or "")
+    patient = hmac.new(run.tracking_key.encode(), f"{issuer}\x1f{patient_id}".encode(), sha256).hexdigest()
+    return uid("patient's disc", patient, level.value)
 
 
 def device_uid(model: ModelIdentity) -> str:
@@ -116,6 +156,21 @@ def envelope(  # noqa: PLR0913 - one argument for each thing that differs betwee
     dataset.CodingSchemeIdentificationSequence = [_coding_scheme()]
     dataset.file_meta = _file_meta(dataset)
     return dataset
+
+
+def dressed(content: Dataset, envelope_of: Dataset) -> Dataset:
+    """What a library built (``content``) under our envelope, which wins wherever both say something.
+
+    Patient and study are the source's own bytes, however malformed the library would find them.
+    """
+    whole = Dataset()
+    whole.update({element.tag: element for element in content if element.keyword not in _ENVELOPE_ONLY})
+    whole.update(envelope_of)
+    whole.file_meta = envelope_of.file_meta
+    return whole
+
+
+_ENVELOPE_ONLY = frozenset((*STUDY_LEVEL_KEYWORDS, "SpecificCharacterSet", "InstitutionName", "StationName"))
 
 
 def _versions(model: ModelIdentity, run: Run) -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from io import BytesIO
 
 from PIL import Image
@@ -10,20 +10,43 @@ from pydicom import Dataset
 
 from inference.report import Declined, Report
 from sr_templates import secondary_capture, source_study, text_report
-from sr_templates.measurement_report import measurement_report
-from sr_templates.provenance import OutputKind, Rendered, Run
+from sr_templates.encapsulated_pdf import encapsulated_pdf
+from sr_templates.key_objects import key_object_selection
+from sr_templates.measurement_report import measurement_reports
+from sr_templates.parametric_map import parametric_maps
+from sr_templates.presentation_state import presentation_state
+from sr_templates.provenance import OutputKind, Predecessor, Rendered, Run
+from sr_templates.segmentation import segmentation
+from sr_templates.wanted import CaptureForm, SrClass, Wanted
 
-__all__ = ["OutputKind", "Rendered", "Run", "captures_png", "render", "render_declined", "text", "text_declined"]
+__all__ = [
+    "EVERYDAY",
+    "CaptureForm",
+    "OutputKind",
+    "Predecessor",
+    "Rendered",
+    "Run",
+    "SrClass",
+    "Wanted",
+    "captures_png",
+    "render",
+    "render_declined",
+    "text",
+    "text_declined",
+]
+
+EVERYDAY = Wanted()
 
 
-def render(report: Report, source: Sequence[Dataset], run: Run) -> tuple[Rendered, ...]:
-    """All objects of one graded study: measurement report, text report, then the captures in viewing order.
+def render(report: Report, source: Sequence[Dataset], run: Run, wanted: Wanted = EVERYDAY) -> tuple[Rendered, ...]:
+    """The wanted objects of one graded study: measurement report, text report, captures in viewing order, others.
 
     Args:
         report: what grading the study gave.
         source: headers of the study's instances, at least those that ``report.volume.sources`` names; pixel data
             is not read and nothing is changed. The first one gives the patient and study attributes.
         run: of which study generation, when and where the report was made.
+        wanted: kinds of objects, and the forms of each; by default those that every archive and viewer can take.
 
     The same arguments give byte-identical objects. Raises ValueError where ``source`` lacks the report's images, or
     the report has no disc: such a study is declined, not graded.
@@ -32,11 +55,17 @@ def render(report: Report, source: Sequence[Dataset], run: Run) -> tuple[Rendere
         raise ValueError("a report without discs cannot be rendered: decline the study")
     graded = {slice_source.sop_instance_uid for slice_source in report.volume.sources}
     study = source_study.read_source(source, report.study_instance_uid, graded)
-    return (
-        measurement_report(report, study, run),
-        text_report.text_report(report, study, run),
-        *secondary_capture.captures(report, study, run),
-    )
+    makers: Mapping[OutputKind, Callable[[], Sequence[Rendered]]] = {
+        OutputKind.MEASUREMENT_REPORT: lambda: measurement_reports(report, study, run, wanted.sr_classes),
+        OutputKind.TEXT_REPORT: lambda: [text_report.text_report(report, study, run)],
+        OutputKind.SECONDARY_CAPTURE: lambda: secondary_capture.captures(report, study, run, wanted),
+        OutputKind.SEGMENTATION: lambda: [segmentation(report, study, run)],
+        OutputKind.PARAMETRIC_MAP: lambda: parametric_maps(report, study, run),
+        OutputKind.PRESENTATION_STATE: lambda: [presentation_state(report, study, run)],
+        OutputKind.ENCAPSULATED_PDF: lambda: [encapsulated_pdf(report, study, run)],
+        OutputKind.KEY_OBJECT_SELECTION: lambda: [key_object_selection(report, study, run)],
+    }
+    return tuple(item for kind, make in makers.items() if kind in wanted.kinds for item in make())
 
 
 def render_declined(declined: Declined, source: Sequence[Dataset], run: Run) -> tuple[Rendered, ...]:

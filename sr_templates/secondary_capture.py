@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from pydicom import Dataset
-from pydicom.uid import SecondaryCaptureImageStorage
+from pydicom.datadict import tag_for_keyword
+from pydicom.uid import MultiFrameTrueColorSecondaryCaptureImageStorage, SecondaryCaptureImageStorage
 
 from inference.report import Report
 from inference.volume import FloatArray
 from sr_templates import codes, overlay, provenance, source_study
 from sr_templates.evidence_page import draw_evidence
 from sr_templates.provenance import OutputKind, Rendered, Run
-from sr_templates.slice_page import PICTURE_MAX, discs_on, draw_slice
+from sr_templates.slice_page import HEADER, MARGIN, PICTURE_MAX, discs_on, draw_slice
 from sr_templates.source_study import SourceStudy
 from sr_templates.summary_page import draw_summary
-from sr_templates.view import make_view
+from sr_templates.view import View, make_view
+from sr_templates.wanted import CaptureForm, Wanted
 
 SERIES_DESCRIPTION = "Lumbar disc grading images - RESEARCH USE ONLY"
 PICTURE_MAX_HEIGHT = 920
@@ -33,6 +35,8 @@ class Page:
     pixels: overlay.Pixels
     slices: tuple[int, ...]
     """Indices of the slices that the page shows."""
+    picture_corner: tuple[int, int] | None = None
+    """x, y of the slice's top left corner, where the page is one slice."""
 
 
 def pages(report: Report) -> Iterable[Page]:
@@ -47,6 +51,7 @@ def pages(report: Report) -> Iterable[Page]:
                 title=f"Slice {index + 1}",
                 pixels=draw_slice(report, view, index),
                 slices=(index,),
+                picture_corner=(MARGIN, HEADER),
             )
     for disc in report.discs:
         for number, (pixels, slices) in enumerate(draw_evidence(report, view, disc), start=1):
@@ -56,36 +61,52 @@ def pages(report: Report) -> Iterable[Page]:
             )
 
 
-def captures(report: Report, source: SourceStudy, run: Run) -> tuple[Rendered, ...]:
-    """The pages as single-frame RGB Secondary Captures of one series."""
-    orientation = _orientation(report)
-    rendered = []
-    for index, page in enumerate(pages(report), start=1):
-        dataset = provenance.envelope(
-            kind=OutputKind.SECONDARY_CAPTURE,
-            index=index,
-            sop_class_uid=SecondaryCaptureImageStorage,
-            description=SERIES_DESCRIPTION,
-            source=source,
-            model=report.model,
-            run=run,
-        )
-        _describe(dataset, page)
-        dataset.PatientOrientation = orientation
-        dataset.SourceImageSequence = _source_images(report, source, page.slices)
-        _add_pixels(dataset, page.pixels)
-        rendered.append(Rendered(kind=OutputKind.SECONDARY_CAPTURE, title=page.title, dataset=dataset))
+def captures(report: Report, source: SourceStudy, run: Run, wanted: Wanted) -> tuple[Rendered, ...]:
+    """The pages in each wanted form: one object a page, or one object of all pages, in one series."""
+    shown = tuple(pages(report))
+    view = make_view(report, PICTURE_MAX, PICTURE_MAX_HEIGHT) if wanted.capture_geometry else None
+    rendered: list[Rendered] = []
+    if CaptureForm.SINGLE_FRAME in wanted.capture_forms:
+        for index, page in enumerate(shown, start=1):
+            dataset = _envelope(report, source, run, SecondaryCaptureImageStorage, index)
+            _describe(dataset, page.title)
+            dataset.PatientOrientation = _orientation(report)
+            dataset.SourceImageSequence = _source_images(report, source, page.slices)
+            if view is not None:
+                _add_geometry(dataset, page, view, source)
+            _add_pixels(dataset, page.pixels)
+            rendered.append(Rendered(kind=OutputKind.SECONDARY_CAPTURE, title=page.title, dataset=dataset))
+    if CaptureForm.MULTI_FRAME in wanted.capture_forms:
+        dataset = _envelope(report, source, run, MultiFrameTrueColorSecondaryCaptureImageStorage, len(shown) + 1)
+        _describe(dataset, "All pages")
+        _add_frames(dataset, shown)
+        dataset.PatientOrientation = _orientation(report)
+        slices = tuple(sorted({index for page in shown for index in page.slices}))
+        dataset.SourceImageSequence = _source_images(report, source, slices)
+        rendered.append(Rendered(kind=OutputKind.SECONDARY_CAPTURE, title="All pages", dataset=dataset))
     return tuple(rendered)
 
 
-def _describe(dataset: Dataset, page: Page) -> None:
+def _envelope(report: Report, source: SourceStudy, run: Run, sop_class_uid: str, index: int) -> Dataset:
+    return provenance.envelope(
+        kind=OutputKind.SECONDARY_CAPTURE,
+        index=index,
+        sop_class_uid=sop_class_uid,
+        description=SERIES_DESCRIPTION,
+        source=source,
+        model=report.model,
+        run=run,
+    )
+
+
+def _describe(dataset: Dataset, title: str) -> None:
     """General Series, SC Equipment, SC Image and General Image modules (PS3.3 C.7.3.1, C.8.6.1-2, C.7.6.1)."""
     dataset.Modality = "OT"
     dataset.BodyPartExamined = "LSPINE"
     dataset.ConversionType = "WSD"
     dataset.DateOfSecondaryCapture, dataset.TimeOfSecondaryCapture = dataset.ContentDate, dataset.ContentTime
     dataset.ImageType = ["DERIVED", "SECONDARY", "OTHER"]
-    dataset.ImageComments = f"{page.title}. {provenance.RESEARCH_USE_ONLY}."
+    dataset.ImageComments = f"{title}. {provenance.RESEARCH_USE_ONLY}."
     dataset.DerivationDescription = "Automatic disc grading: outlines, gradings and saliency drawn on source slices"
     dataset.BurnedInAnnotation = "NO"  # no words that tell who the patient is
     dataset.RecognizableVisualFeatures = "NO"
@@ -98,6 +119,42 @@ def _add_pixels(dataset: Dataset, pixels: overlay.Pixels) -> None:
     dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit, dataset.PixelRepresentation = 8, 8, 7, 0
     pixel_bytes = pixels.tobytes()
     dataset.add_new("PixelData", "OB", pixel_bytes + b"\0" * (len(pixel_bytes) % 2))
+
+
+def _add_frames(dataset: Dataset, shown: Sequence[Page]) -> None:
+    """SC Multi-frame Image and Vector modules (PS3.3 C.8.6.3-4): pages of one size, turned like those of a book."""
+    height = max(page.pixels.shape[0] for page in shown)
+    width = max(page.pixels.shape[1] for page in shown)
+    frames = np.empty((len(shown), height, width, 3), np.uint8)
+    frames[:] = overlay.PAPER
+    for frame, page in zip(frames, shown, strict=True):
+        frame[: page.pixels.shape[0], : page.pixels.shape[1]] = page.pixels
+    _add_pixels(dataset, frames.reshape(-1, width, 3))
+    dataset.Rows = height
+    dataset.NumberOfFrames = len(shown)
+    dataset.FrameIncrementPointer = tag_for_keyword("PageNumberVector")
+    dataset.PageNumberVector = list(range(1, len(shown) + 1))
+
+
+def _add_geometry(dataset: Dataset, page: Page, view: View, source: SourceStudy) -> None:
+    """Image Plane and Frame of Reference modules (PS3.3 C.7.6.2, C.7.4.1) for a page that is one slice.
+
+    The slice page lies in the slice's own plane, upright and in square pixels: its words stand beside the slice
+    where the image has no voxels. Summary and evidence pages are montages and have no place in the patient.
+    """
+    if not source.frame_of_reference_uid:
+        return
+    dataset.FrameOfReferenceUID = source.frame_of_reference_uid
+    dataset.PositionReferenceIndicator = ""
+    if page.picture_corner is None:
+        return
+    x, y = page.picture_corner
+    corner_lps_mm = view.position_lps_mm(page.slices[0], 0.5 - x, 0.5 - y)
+    axes = view.volume.voxel_to_patient[:3, :3] / view.volume.spacing_mm
+    dataset.ImagePositionPatient = [round(float(value), 4) for value in corner_lps_mm]
+    dataset.ImageOrientationPatient = [round(float(value), 6) for value in (*axes[:, 2], *axes[:, 1])]
+    dataset.PixelSpacing = [round(1.0 / view.pixels_per_mm, 6)] * 2
+    dataset.SliceThickness = round(view.volume.spacing_mm[0], 4)
 
 
 def _source_images(report: Report, source: SourceStudy, slices: tuple[int, ...]) -> list[Dataset]:

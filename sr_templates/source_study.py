@@ -36,6 +36,8 @@ class SourceStudy:
     dropped: tuple[str, ...]
     """Keywords of source attributes that could not be written again (malformed values)."""
     instances: Mapping[str, SourceInstance]
+    frame_of_reference_uid: str
+    """Of the graded images; empty where they state none."""
 
 
 def read_source(source: Sequence[Dataset], study_instance_uid: str, graded: Collection[str] = ()) -> SourceStudy:
@@ -60,7 +62,12 @@ def read_source(source: Sequence[Dataset], study_instance_uid: str, graded: Coll
     with disable_value_validation():  # its warnings would put the patient's values into logs
         attributes, dropped = _study_attributes(speaker)
     attributes.StudyInstanceUID = study_instance_uid or str(speaker.get("StudyInstanceUID", ""))
-    return SourceStudy(attributes=attributes, dropped=dropped, instances=instances)
+    return SourceStudy(
+        attributes=attributes,
+        dropped=dropped,
+        instances=instances,
+        frame_of_reference_uid=str(speaker.get("FrameOfReferenceUID") or ""),
+    )
 
 
 def _study_attributes(instance: Dataset) -> tuple[Dataset, tuple[str, ...]]:

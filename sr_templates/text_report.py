@@ -288,5 +288,5 @@ def _dataset(
     )
     for element in root:
         dataset.add(element)
-    add_document_attributes(dataset, missing="")
+    add_document_attributes(dataset, run, missing="")
     return dataset

@@ -53,6 +53,13 @@ class View:
         y = (voxel[..., 1] + 0.5) * spacing_mm[1] * self.pixels_per_mm
         return np.stack([x, y], axis=-1)
 
+    def position_lps_mm(self, slice_index: int, x: float, y: float) -> FloatArray:
+        """The inverse of ``pixels``: (3,) LPS mm of a place x, y in picture pixels on a slice."""
+        _, row_mm, column_mm = self.volume.spacing_mm
+        row = y / (row_mm * self.pixels_per_mm) - 0.5
+        column = x / (column_mm * self.pixels_per_mm) - 0.5
+        return self.volume.to_patient(np.array([slice_index, row, column]))
+
 
 def make_view(report: Report, max_width: int, max_height: int) -> View:
     """The largest view of the report's volume that fits into ``max_width`` x ``max_height`` pixels."""

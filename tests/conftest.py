@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -25,6 +26,8 @@ APT_PACKAGES = {
     "dcmconv": "dcmtk",
     "dcmdump": "dcmtk",
     "dcmqrscp": "dcmtk",
+    "dcmpschk": "dcmtk",
+    "dcmp2pgm": "dcmtk",
     "Orthanc": "orthanc orthanc-dicomweb",
     "dciodvfy": "dicom3tools",
     "dcentvfy": "dicom3tools",
@@ -58,7 +61,7 @@ def require_program() -> Callable[[str], Path]:
     """``require_program(name)`` gives the path of a real peer; the test is skipped where it is not installed."""
 
     def find(name: str) -> Path:
-        found = shutil.which(name)
+        found = shutil.which(name) or shutil.which(name, path=str(Path(sys.executable).parent))
         if found is None:
             _absent(f"{name} is not installed: apt-get install {APT_PACKAGES.get(name, name)}", "REQUIRE_PEERS")
         return Path(str(found))

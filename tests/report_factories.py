@@ -16,7 +16,7 @@ from pydicom import Dataset
 from pydicom.dataset import FileMetaDataset
 from pydicom.uid import EnhancedMRImageStorage, ExplicitVRLittleEndian, MRImageStorage
 
-from inference.anatomy import Disc, DiscLevel, Spine
+from inference.anatomy import Disc, DiscLevel, Spine, Vertebra, VertebralBody
 from inference.grades import Basis, Finding, Grade
 from inference.report import DiscGrading, EvidenceMap, Method, ModelIdentity, RejectedSeries, Report
 from inference.volume import SagittalVolume, SliceSource
@@ -70,7 +70,7 @@ def graded_study(layout: Layout = Layout.STRAIGHT, *, multiframe: bool = False) 
     report = Report(
         study_instance_uid=STUDY_UID,
         volume=volume,
-        spine=Spine(bodies=(), discs=tuple(spine_discs), doubts=("The sacrum is only partly in view.",)),
+        spine=Spine(bodies=_bodies(upright), discs=tuple(spine_discs), doubts=("The sacrum is only partly in view.",)),
         discs=gradings,
         quality=("Slice gap of 8.0 mm between slices 9 and 10.",),
         rejected=(RejectedSeries(series_instance_uid="2.25.1009", reason="T1-weighted (TE 11 ms, TR 560 ms)"),),
@@ -78,6 +78,23 @@ def graded_study(layout: Layout = Layout.STRAIGHT, *, multiframe: bool = False) 
         timing_s={"total": 1.0},
     )
     return GradedStudy(report=report, source=source_instances(volume, multiframe=multiframe))
+
+
+def _bodies(upright: SagittalVolume) -> tuple[VertebralBody, ...]:
+    """L1 to L5: 28 x 26.4 mm rectangles midway between the discs, on slice 8 (counted from 0: 7)."""
+    rows = [row for _, row, _ in disc_centers_voxel().values()]
+    columns = [column for _, _, column in disc_centers_voxel().values()]
+    bodies = []
+    for index, level in enumerate(tuple(Vertebra)[4:9]):
+        row, column = (rows[index] + rows[index + 1]) / 2, (columns[index] + columns[index + 1]) / 2
+        corners = [
+            (7, row - 11, column - 14),
+            (7, row - 11, column + 14),
+            (7, row + 11, column + 14),
+            (7, row + 11, column - 14),
+        ]
+        bodies.append(VertebralBody(level=level, corners_lps_mm=upright.to_patient(np.array(corners, np.float64))))
+    return tuple(bodies)
 
 
 def disc_centers_voxel() -> Mapping[DiscLevel, tuple[int, float, float]]:

@@ -5,16 +5,60 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
+import pydicom
 import pytest
+from pydicom.uid import BasicTextSRStorage, Comprehensive3DSRStorage, ComprehensiveSRStorage
 
 from inference.report import Declined
-from sr_templates.render import render, render_declined
-from tests.report_factories import MODEL, RUN, STUDY_UID, GradedStudy, Layout, graded_study
+from sr_templates.render import (
+    EVERYDAY,
+    CaptureForm,
+    OutputKind,
+    Predecessor,
+    Rendered,
+    SrClass,
+    Wanted,
+    render,
+    render_declined,
+)
+from tests.report_factories import MODEL, RUN, STUDY_UID, GradedStudy, Layout, graded_study, with_header
 
 pytestmark = [pytest.mark.peers, pytest.mark.slow]
+
+EVERYTHING = Wanted(
+    kinds=frozenset(OutputKind), sr_classes=tuple(SrClass), capture_forms=tuple(CaptureForm), language="de"
+)
+REPLACING = replace(
+    RUN,
+    tracking_key="a secret",
+    predecessors=tuple(
+        Predecessor(sop_class_uid=uid, sop_instance_uid=f"2.25.77{n}", series_instance_uid="2.25.78")
+        for n, uid in enumerate((Comprehensive3DSRStorage, ComprehensiveSRStorage, BasicTextSRStorage))
+    ),
+)
+"""A run on a study that had results before."""
+
+NAMES = {
+    "latin-1": ("ISO_IR 100", "Müller^Jörg"),
+    "utf-8": ("ISO_IR 192", "Łukasiewicz^Żaneta=王^小東"),
+    "japanese": (["", "ISO 2022 IR 87"], "Yamada^Tarou=山田^太郎=やまだ^たろう"),
+    "chinese": ("GB18030", "Wang^XiaoDong=王^小东"),
+    "ascii": ("", "Muller^Jorg"),
+}
+"""Character set -> (Specific Character Set, a name that needs it; PS3.5 annexes H-J)."""
+
+GEOMETRY = (
+    "FrameOfReferenceUID",
+    "PositionReferenceIndicator",
+    "ImagePositionPatient",
+    "ImageOrientationPatient",
+    "SliceThickness",
+)
+"""What makes a Secondary Capture a Standard Extended SOP Class: dciodvfy warns of it."""
 
 CASES = [(layout, False) for layout in Layout] + [(Layout.OBLIQUE, True)]
 JAVA_LIMITS = ("xpathTotalOpLimit", "xpathExprOpLimit", "xpathExprGrpLimit")
@@ -30,7 +74,9 @@ def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     layout, multiframe = request.param
     study = graded_study(layout, multiframe=multiframe)
     folder = tmp_path_factory.mktemp("results")
-    for index, item in enumerate(render(study.report, study.source, RUN)):
+    everyday = render(study.report, study.source, RUN)
+    further = Wanted(kinds=frozenset(OutputKind) - EVERYDAY.kinds)
+    for index, item in enumerate((*everyday, *render(study.report, study.source, RUN, further))):
         item.dataset.save_as(folder / f"{index:02d}-{item.kind}.dcm", enforce_file_format=True)
     if not multiframe:
         for index, instance in enumerate(study.source):
@@ -127,3 +173,72 @@ def test_dcmtk_reads_the_reports(case: tuple[GradedStudy, Path], require_program
         assert done.returncode == 0
         assert b"E: " not in done.stderr
         assert "Müller^Jörg".encode() in done.stdout
+
+
+def dciodvfy_words(dciodvfy: Path, rendered: Sequence[Rendered], folder: Path, known: Sequence[str] = ()) -> list[str]:
+    """Errors and unexpected warnings, with the kind of object they are about."""
+    found = []
+    for index, item in enumerate(rendered):
+        file = folder / f"{index:02d}-{item.kind}.dcm"
+        item.dataset.save_as(file, enforce_file_format=True)
+        lines = said_by(dciodvfy, "-new", file).splitlines()
+        assert lines, file.name
+        found += [
+            f"{item.kind}: {line}"
+            for line in lines
+            if line.startswith(("Error", "Warning")) and not any(word in line for word in (*EXPECTED_WARNINGS, *known))
+        ]
+    return found
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_kind_of_object_holds_every_name(
+    name: str, require_program: Callable[[str], Path], tmp_path: Path
+) -> None:
+    charset, patient = NAMES[name]
+    study = with_header(
+        graded_study(),
+        {"SpecificCharacterSet": charset, "PatientName": patient, "ReferringPhysicianName": patient},
+        remove=() if charset else ("SpecificCharacterSet",),
+    )
+    rendered = render(study.report, study.source, REPLACING, EVERYTHING)
+    assert {item.kind for item in rendered} == set(OutputKind) - {OutputKind.DECLINED_REPORT}
+    assert dciodvfy_words(require_program("dciodvfy"), rendered, tmp_path) == []
+    for file in tmp_path.glob("*.dcm"):
+        assert str(pydicom.dcmread(file).PatientName) == patient
+
+
+def test_captures_with_geometry_are_extended_by_nothing_else(
+    require_program: Callable[[str], Path], tmp_path: Path
+) -> None:
+    study = graded_study(Layout.OBLIQUE)
+    wanted = Wanted(kinds=frozenset({OutputKind.SECONDARY_CAPTURE}), capture_geometry=True)
+    rendered = render(study.report, study.source, RUN, wanted)
+    assert dciodvfy_words(require_program("dciodvfy"), rendered, tmp_path, known=GEOMETRY) == []
+
+
+@pytest.mark.timeout(600)
+def test_pixelmed_finds_no_error_in_the_other_documents(require_program: Callable[[str], Path], tmp_path: Path) -> None:
+    validator = require_program("DicomSRValidator")
+    study = graded_study()
+    documents = frozenset({OutputKind.MEASUREMENT_REPORT, OutputKind.TEXT_REPORT, OutputKind.KEY_OBJECT_SELECTION})
+    rendered = render(study.report, study.source, REPLACING, replace(EVERYTHING, kinds=documents))
+    assert len(rendered) == 5
+    for index, item in enumerate(rendered[1:]):  # the first differs from an everyday one by its predecessor only
+        file = tmp_path / f"{index}.dcm"
+        item.dataset.save_as(file, enforce_file_format=True)
+        words = said_by(validator, "-checkcontentitemorder", "-checktemplateid", file)
+        assert "IOD validation complete" in words, item.kind
+        assert [line for line in words.splitlines() if line.startswith("Error")] == [], item.kind
+
+
+def test_dcmtk_takes_the_presentation_state(require_program: Callable[[str], Path], tmp_path: Path) -> None:
+    """DCMTK checks it against the images it refers to and renders one through it."""
+    study = with_header(graded_study(), {"ReferringPhysicianName": "Weiss^Anne", "PatientName": "Muller^Jorg"})
+    (only,) = render(study.report, study.source, RUN, Wanted(kinds=frozenset({OutputKind.PRESENTATION_STATE})))
+    state, image, picture = tmp_path / "state.dcm", tmp_path / "image.dcm", tmp_path / "picture.pgm"
+    only.dataset.save_as(state, enforce_file_format=True)
+    study.source[7].save_as(image, enforce_file_format=True)
+    assert "E: " not in said_by(require_program("dcmpschk"), state)
+    said_by(require_program("dcmp2pgm"), "-p", state, image, picture)
+    assert picture.stat().st_size > 256 * 224

@@ -14,8 +14,8 @@ from pydicom.uid import Comprehensive3DSRStorage
 from inference.anatomy import DiscLevel
 from inference.grades import TITLES, Finding
 from sr_templates import codes, source_study
-from sr_templates.measurement_report import measurement_report, outline_image_coordinates
-from sr_templates.render import Rendered
+from sr_templates.measurement_report import measurement_reports, outline_image_coordinates
+from sr_templates.render import Rendered, SrClass
 from tests.report_factories import (
     COLUMNS,
     LEVELS,
@@ -34,7 +34,7 @@ from tests.report_factories import (
 
 def report_of(study: GradedStudy) -> Dataset:
     source = source_study.read_source(study.source, study.report.study_instance_uid)
-    return measurement_report(study.report, source, RUN).dataset
+    return measurement_reports(study.report, source, RUN, [SrClass.COMPREHENSIVE_3D])[0].dataset
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ from inference.anatomy import DiscLevel
 from inference.grades import Finding
 from inference.volume import SagittalVolume
 from sr_templates import overlay, source_study
-from sr_templates.render import OutputKind, Rendered, captures_png
+from sr_templates.render import EVERYDAY, OutputKind, Rendered, captures_png
 from sr_templates.secondary_capture import PICTURE_MAX_HEIGHT, pages
 from sr_templates.secondary_capture import captures as captures_of
 from sr_templates.slice_page import HEADER, MARGIN, PICTURE_MAX, block_of, colour_of, discs_on
@@ -86,7 +86,7 @@ def test_each_capture_names_the_source_slice_that_it_shows(captures: tuple[Rende
 def test_captures_of_a_multi_frame_source_name_the_frame() -> None:
     study = graded_study(multiframe=True)
     source = source_study.read_source(study.source, study.report.study_instance_uid)
-    capture = captures_of(study.report, source, RUN)[1].dataset
+    capture = captures_of(study.report, source, RUN, EVERYDAY)[1].dataset
     (item,) = capture.SourceImageSequence
     assert (item.ReferencedSOPInstanceUID, item.ReferencedFrameNumber) == (MULTIFRAME_SOP_UID, 5)
 
@@ -94,7 +94,7 @@ def test_captures_of_a_multi_frame_source_name_the_frame() -> None:
 def test_pages_are_upright_whatever_the_source(study_in_any_layout: GradedStudy) -> None:
     report = without_evidence(study_in_any_layout).report
     source = source_study.read_source(study_in_any_layout.source, report.study_instance_uid)
-    capture = captures_of(report, source, RUN)[0].dataset
+    capture = captures_of(report, source, RUN, EVERYDAY)[0].dataset
     assert list(capture.PatientOrientation) == ["P", "F"]
 
 

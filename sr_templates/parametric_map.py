@@ -1,0 +1,96 @@
+"""The evidence as numbers: a Parametric Map (PS3.3 A.75) for each abnormal finding, on the source slices."""
+
+from __future__ import annotations
+
+import numpy as np
+from highdicom import VOILUTTransformation, pm
+from numpy.typing import NDArray
+from pydicom.uid import ParametricMapStorage
+
+from inference.grades import TITLES, Finding
+from inference.report import EvidenceMap, Method, Report
+from sr_templates import codes, provenance, stand_ins
+from sr_templates.provenance import OutputKind, Rendered, Run
+from sr_templates.segmentation import CREATOR
+from sr_templates.source_study import SourceStudy
+from sr_templates.view import explained
+
+SERIES_DESCRIPTION = "Lumbar disc grading evidence - RESEARCH USE ONLY"
+LEAST = 0.02
+"""A slice on which no value reaches this share of the maximum is left out."""
+
+
+def parametric_maps(report: Report, source: SourceStudy, run: Run) -> tuple[Rendered, ...]:
+    """One object for each (finding, method) that has evidence at some abnormal disc; all in one series."""
+    by_finding: dict[tuple[Finding, Method], list[EvidenceMap]] = {}
+    for disc in report.discs:
+        for evidence in explained(disc):
+            by_finding.setdefault((evidence.finding, evidence.method), []).append(evidence)
+    rendered: list[Rendered] = []
+    for (finding, method), maps in sorted(by_finding.items()):
+        values = values_of(report, maps)
+        indices = [index for index in range(len(values)) if values[index].max(initial=0.0) >= LEAST]
+        if indices:
+            rendered.append(
+                _parametric_map(report, source, run, finding, method, indices, values[indices], len(rendered) + 1)
+            )
+    return tuple(rendered)
+
+
+def values_of(report: Report, maps: list[EvidenceMap]) -> NDArray[np.float32]:
+    """(slices, rows, columns) of the report's volume: the stronger where the boxes of two discs meet."""
+    values = np.zeros(report.volume.voxels.shape, np.float32)
+    for evidence in maps:
+        starts = np.array(evidence.first_voxel)
+        low = np.maximum(starts, 0)
+        high = np.minimum(starts + evidence.values.shape, values.shape)
+        if np.all(high > low):
+            here = tuple(slice(int(a), int(b)) for a, b in zip(low, high, strict=True))
+            there = tuple(slice(int(a), int(b)) for a, b in zip(low - starts, high - starts, strict=True))
+            np.maximum(values[here], evidence.values[there], out=values[here])
+    return values
+
+
+def _parametric_map(  # noqa: PLR0913, PLR0917 - what the map is of, and whose
+    report: Report,
+    source: SourceStudy,
+    run: Run,
+    finding: Finding,
+    method: Method,
+    indices: list[int],
+    values: NDArray[np.float32],
+    index: int,
+) -> Rendered:
+    envelope = provenance.envelope(
+        kind=OutputKind.PARAMETRIC_MAP,
+        index=index,
+        sop_class_uid=ParametricMapStorage,
+        description=SERIES_DESCRIPTION,
+        source=source,
+        model=report.model,
+        run=run,
+    )
+    concept = codes.EVIDENCE_METHOD[method]
+    mapping = pm.RealWorldValueMapping(
+        lut_label=finding.name[:16],
+        lut_explanation=f"{TITLES[finding]}: {concept.meaning.lower()}"[:64],
+        unit=codes.ZERO_TO_ONE,
+        value_range=(0.0, 1.0),
+        slope=1.0,
+        intercept=0.0,
+        quantity_definition=concept,
+    )
+    built = pm.ParametricMap(
+        **stand_ins.for_highdicom(report, source, indices, values),
+        contains_recognizable_visual_features=False,
+        real_world_value_mappings=[mapping],
+        voi_lut_transformations=[VOILUTTransformation(window_center=0.5, window_width=1.0)],
+        content_label="EVIDENCE",
+        content_description=f"Evidence of {TITLES[finding]}"[:64],
+        content_creator_name=CREATOR,
+        derived_pixel_contrast=pm.DerivedPixelContrastValues.NONE,
+        **stand_ins.identity(envelope),
+    )
+    envelope.Modality, envelope.BodyPartExamined = "OT", "LSPINE"
+    title = f"Evidence of {TITLES[finding]}"
+    return Rendered(kind=OutputKind.PARAMETRIC_MAP, title=title, dataset=provenance.dressed(built, envelope))

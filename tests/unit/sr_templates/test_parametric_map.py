@@ -1,0 +1,75 @@
+"""The Parametric Map holds the numbers of the evidence, where they are, and says what they are of."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from pydicom import Dataset
+
+from inference.grades import Finding
+from inference.report import Method
+from sr_templates import codes
+from sr_templates.render import OutputKind, Wanted, render
+from tests.report_factories import COLUMNS, ROWS, RUN, SERIES_UID, GradedStudy, graded_study
+
+ONLY = Wanted(kinds=frozenset({OutputKind.PARAMETRIC_MAP}))
+
+
+def maps_of(study: GradedStudy) -> list[Dataset]:
+    return [item.dataset for item in render(study.report, study.source, RUN, ONLY)]
+
+
+@pytest.fixture(scope="module")
+def maps(study: GradedStudy) -> list[Dataset]:
+    return maps_of(study)
+
+
+def test_there_is_one_for_each_abnormal_finding_with_evidence(maps: list[Dataset]) -> None:
+    said = [item.SharedFunctionalGroupsSequence[0].RealWorldValueMappingSequence[0].LUTLabel for item in maps]
+    assert said == ["DISC_NARROWING", "PFIRRMANN"]
+    assert len({item.SeriesInstanceUID for item in maps}) == 1
+    assert [item.InstanceNumber for item in maps] == [1, 2]
+
+
+def test_the_numbers_are_those_of_the_evidence_on_the_slices_they_lie_on(
+    study: GradedStudy, maps: list[Dataset]
+) -> None:
+    abnormal = [disc.evidence[0] for disc in study.report.discs[4:]]
+    assert {evidence.finding for evidence in abnormal} == {Finding.PFIRRMANN}
+    values = np.frombuffer(maps[1].FloatPixelData, np.float32).reshape(-1, ROWS, COLUMNS)
+    frames = maps[1].PerFrameFunctionalGroupsSequence
+    for plane, frame in zip(values, frames, strict=True):
+        uid = frame.DerivationImageSequence[0].SourceImageSequence[0].ReferencedSOPInstanceUID
+        index = int(uid.removeprefix(f"{SERIES_UID}.")) - 1
+        for evidence in abnormal:
+            first, row, column = evidence.first_voxel
+            here = plane[row : row + 25, column : column + 33]
+            np.testing.assert_array_equal(here >= evidence.values[index - first], True)
+        assert plane.max() == pytest.approx(max(e.values[index - e.first_voxel[0]].max() for e in abnormal))
+    assert values.max() == pytest.approx(1.0, abs=0.01)
+
+
+def test_each_method_has_a_concept_of_its_own() -> None:
+    assert len({codes.EVIDENCE_METHOD[method] for method in Method}) == len(Method)
+    assert codes.EVIDENCE_METHOD[Method.GRADIENT_SALIENCY].scheme_designator == "DCM"
+
+
+def test_without_abnormal_findings_there_is_none(study: GradedStudy) -> None:
+    from dataclasses import replace
+
+    calm = tuple(replace(disc, evidence=()) for disc in study.report.discs)
+    assert maps_of(replace(study, report=replace(study.report, discs=calm))) == []
+
+
+def test_it_is_for_research(maps: list[Dataset]) -> None:
+    assert {item.ContentQualification for item in maps} == {"RESEARCH"}
+
+
+def test_a_multi_frame_source_is_referred_to_by_frame() -> None:
+    (first, _) = maps_of(graded_study(multiframe=True))
+    numbers = [
+        int(frame.DerivationImageSequence[0].SourceImageSequence[0].ReferencedFrameNumber)
+        for frame in first.PerFrameFunctionalGroupsSequence
+    ]
+    assert numbers == sorted(numbers)
+    assert 8 in numbers  # the mid-slice of L4/L5, counted from 1
