@@ -14,6 +14,7 @@ from sqlalchemy import Connection, select
 from node import ledger_intake as intake
 from node import ledger_outbox as outbox
 from node import ledger_overview as overview
+from node.group_commit import GroupCommit
 from node.ledger_database import Database, LedgerError, LedgerUnavailable, OutcomeUnknown, open_database
 from node.ledger_schema import STUDY
 from node.records import (
@@ -57,6 +58,7 @@ class Ledger:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._arrivals = GroupCommit(self._record_together)
 
     def close(self) -> None:
         self._database.close()
@@ -69,11 +71,16 @@ class Ledger:
         NEW counts into the generation that receives, or opens the next one. SAME_AGAIN writes nothing. CONFLICT and
         OWN_RESULT are kept, but belong to no generation and open none.
 
+        What arrives at the same time in several threads is written down together (``group_commit``).
+
         Raises:
             OutcomeUnknown: it may have been written down; its file must be kept.
             LedgerError: it was not written down.
         """
-        return self._database.write(lambda connection: intake.record(connection, instance))
+        return self._arrivals.record(instance)
+
+    def _record_together(self, instances: Sequence[ReceivedInstance]) -> tuple[Recorded, ...]:
+        return self._database.write(lambda connection: intake.record(connection, instances))
 
     def is_own_result(self, sop_instance_uid: str) -> bool:
         """Whether this node made the object."""
