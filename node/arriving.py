@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 
 from node.dataset_header import uid_or_empty
-from node.intake import DATA_SET_DOES_NOT_MATCH, OUT_OF_RESOURCES, Intake, SentObject, file_header, refused
+from node.intake import DATA_SET_DOES_NOT_MATCH, OUT_OF_RESOURCES, Intake, SentObject, discard, file_header, refused
 from node.records import Recorded
 from node.spool import Draft, NoRoom
 
 IN_MEMORY_BYTES = 2 * 2**20
 """An object that is bigger goes to the disk as it comes: a hundred senders of big objects need 200 MB, not 400 GB."""
-_FIRST_BYTES = 2**16
+_GROWTH_BYTES = 3 * 2**16
 
 
 class TooBig(Exception):
@@ -41,7 +41,7 @@ class Arriving:
         """Where the next bytes go: at most ``wanted``, at least 1. Release it before the next call."""
         if self._used == len(self._buffer):
             if self._used < IN_MEMORY_BYTES:
-                self._buffer.extend(bytes(min(max(self._used, _FIRST_BYTES), IN_MEMORY_BYTES - self._used)))
+                self._buffer.extend(bytes(min(_GROWTH_BYTES, IN_MEMORY_BYTES - self._used)))
             else:
                 self._empty()
         return memoryview(self._buffer)[self._used : self._used + wanted]
@@ -90,7 +90,7 @@ class Arriving:
         try:
             content = draft.mapped()
         except OSError as error:
-            draft.discard()
+            discard(draft)
             return refused(self._command.calling_ae_title, OUT_OF_RESOURCES, f"the spool: {error.strerror}")
         begin = len(file_header(self._command))
         with content, memoryview(content) as whole, whole[begin:] as dataset:
@@ -99,5 +99,5 @@ class Arriving:
     def discard(self) -> None:
         """Leaves nothing behind; harmless when there is nothing."""
         if self._draft is not None:
-            self._draft.discard()
+            discard(self._draft)
             self._draft = None

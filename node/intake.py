@@ -48,7 +48,17 @@ class Intake:
 
     def has_room(self) -> bool:
         """Whether the disk is above its watermark: below it nothing would be kept."""
-        return self._spool.has_room()
+        try:
+            return self._spool.has_room()
+        except OSError as error:
+            _log.error("the spool's disk does not answer: %s", error.strerror)
+            return False
+
+    def _drop(self, file: StoredFile) -> None:
+        try:
+            self._spool.remove(file.path)
+        except OSError as error:  # it is in nobody's way, and what is to be answered does not depend on it
+            _log.warning("a file that is not needed cannot be deleted: %s", error.strerror)
 
     def draft(self) -> Draft:
         """A file for an object that is too big to wait in memory. Raises ``NoRoom`` or ``OSError``."""
@@ -78,7 +88,7 @@ class Intake:
 
     def _refused(self, sent: SentObject, draft: Draft | None, status: int, why: str) -> tuple[int, None]:
         if draft is not None:
-            draft.discard()
+            discard(draft)
         return refused(sent.calling_ae_title, status, why)
 
     def _record(self, sent: SentObject, header: DatasetHeader, file: StoredFile) -> tuple[int, Recorded | None]:
@@ -100,10 +110,10 @@ class Intake:
         except OutcomeUnknown as error:  # the row may stand: its file must too
             return refused(sent.calling_ae_title, OUT_OF_RESOURCES, f"the ledger did not confirm: {error}")
         except LedgerError as error:
-            self._spool.remove(file.path)
+            self._drop(file)
             return refused(sent.calling_ae_title, OUT_OF_RESOURCES, f"the ledger cannot be written: {error}")
         if recorded is Recorded.SAME_AGAIN:
-            self._spool.remove(file.path)
+            self._drop(file)
         if recorded is Recorded.CONFLICT:
             _log.warning(
                 "object from %r claims the SOP Instance UID of another one: kept beside, not graded",
@@ -123,6 +133,14 @@ def _mismatch(header: DatasetHeader, sent: SentObject) -> str:
     if not uid_or_empty(sent.transfer_syntax_uid):
         return "the transfer syntax has no valid UID"
     return ""
+
+
+def discard(draft: Draft) -> None:
+    """Deletes a draft; where the disk refuses even that, the sweep at the next start does."""
+    try:
+        draft.discard()
+    except OSError as error:
+        _log.warning("an unfinished file cannot be deleted: %s", error.strerror)
 
 
 def refused(calling_ae_title: str, status: int, why: str) -> tuple[int, None]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import logging
+import platform
 import sys
 import threading
 from collections.abc import Callable
@@ -17,6 +19,9 @@ from node.spool import Spool
 
 _NOT_FOR_THE_RECEIVER = ("numpy", "PIL", "gdcm", "openjpeg", "rle", "jpeg_ls", "pylibjpeg", "libjpeg")
 """Arrays and codecs that pydicom loads where it finds them: 33 MB of a process that hands on bytes."""
+
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
+"""mallopt(3)."""
 
 _log = logging.getLogger(__name__)
 
@@ -48,6 +53,7 @@ def run(settings: Settings, stop: StopSignal, on_ready: OnReady = _nobody) -> No
         LedgerError: the ledger cannot be opened.
     """
     _leave_out_codecs()
+    _give_memory_back()
     from node import storage_scp  # only now, for it loads pydicom
 
     ledger = open_ledger(settings.database_url)
@@ -67,6 +73,15 @@ def run(settings: Settings, stop: StopSignal, on_ready: OnReady = _nobody) -> No
         serving.join()
     finally:
         ledger.close()
+
+
+def _give_memory_back() -> None:
+    """glibc keeps freed memory for each thread that ever was; buffers of images shall go back to the system."""
+    if platform.libc_ver()[0] == "glibc":
+        tune = ctypes.CDLL(None).mallopt
+        tune(_M_ARENA_MAX, 2)
+        tune(_M_MMAP_THRESHOLD, 2**17)
+        tune(_M_TRIM_THRESHOLD, 2**20)
 
 
 def _leave_out_codecs() -> None:

@@ -100,12 +100,14 @@ class Spool:
         try:
             sha256, size_bytes = _write_durably(unfinished, parts)
             unfinished.rename(self._root / path)
+            _make_durable((self._root / path).parent)
         except OSError as error:
             unfinished.unlink(missing_ok=True)
+            if area == _RECEIVED:  # a result under its own sha256 may be that of an earlier attempt
+                (self._root / path).unlink(missing_ok=True)
             if error.errno in _FULL:
                 raise NoRoom("the disk is full") from error
             raise
-        _make_durable((self._root / path).parent)
         return StoredFile(path=path, sha256=sha256, size_bytes=size_bytes)
 
     def remove(self, path: Path) -> None:
@@ -176,6 +178,7 @@ class Draft:
         """Deletes it; for one that was not finished, or could not be."""
         os.close(self._descriptor)
         self._unfinished.unlink(missing_ok=True)
+        (self._root / self._path).unlink(missing_ok=True)
 
 
 @contextmanager

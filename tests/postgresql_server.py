@@ -33,27 +33,50 @@ def _absent(what: str) -> None:
     pytest.skip(what)
 
 
+class Cluster:
+    """A server that can be stopped and started again; made by ``running_cluster``."""
+
+    def __init__(self, initdb: Path, folder: Path) -> None:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        self.url = f"postgresql+psycopg://postgres@127.0.0.1:{port}"
+        """Without a database name."""
+        self._user = _unprivileged_user()
+        if self._user is not None:
+            shutil.chown(folder, self._user)
+        self._options = f"-p {port} -k {folder} -c listen_addresses=127.0.0.1 -c fsync=off"
+        cluster = folder / "cluster"
+        self._control = [str(initdb.with_name("pg_ctl")), "-D", str(cluster), "-w"]
+        self._log = str(folder / "log")
+        _run([str(initdb), "-D", str(cluster), "-A", "trust", "-U", "postgres", "--no-sync"], self._user)
+
+    def start(self) -> None:
+        _run([*self._control, "-o", self._options, "-l", self._log, "start"], self._user)
+
+    def stop(self) -> None:
+        """At once: open transactions are lost, as when the machine fails."""
+        _run([*self._control, "-m", "immediate", "stop"], self._user)
+
+
+@contextmanager
+def running_cluster() -> Iterator[Cluster]:
+    initdb = find_initdb()
+    folder = Path(tempfile.mkdtemp(prefix="spinenode-pg-"))
+    cluster = Cluster(initdb, folder)
+    cluster.start()
+    try:
+        yield cluster
+    finally:
+        cluster.stop()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
 @contextmanager
 def running_server() -> Iterator[str]:
     """The URL of the server without a database name, e.g. ``postgresql+psycopg://postgres@127.0.0.1:40001``."""
-    initdb = find_initdb()
-    folder = Path(tempfile.mkdtemp(prefix="spinenode-pg-"))
-    user = _unprivileged_user()
-    if user is not None:
-        shutil.chown(folder, user)
-    cluster = folder / "cluster"
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    options = f"-p {port} -k {folder} -c listen_addresses=127.0.0.1 -c fsync=off"
-    control = [str(initdb.with_name("pg_ctl")), "-D", str(cluster), "-w"]
-    _run([str(initdb), "-D", str(cluster), "-A", "trust", "-U", "postgres", "--no-sync"], user)
-    _run([*control, "-o", options, "-l", str(folder / "log"), "start"], user)
-    try:
-        yield f"postgresql+psycopg://postgres@127.0.0.1:{port}"
-    finally:
-        _run([*control, "-m", "immediate", "stop"], user)
-        shutil.rmtree(folder, ignore_errors=True)
+    with running_cluster() as cluster:
+        yield cluster.url
 
 
 def _unprivileged_user() -> str | None:

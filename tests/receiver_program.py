@@ -1,11 +1,15 @@
 """A real receiver as a process, for tests: ``python -m tests.receiver_program SETTINGS_TOML [PAUSE_AT]``.
 
-Prints its port on standard output once it accepts associations and logs to standard error. With PAUSE_AT, a name of
+Prints its ports on standard output once it accepts associations and logs to standard error. With PAUSE_AT, a name of
 ``PAUSES``, the third object stops there for ever (and says so), so that a test can kill the process at that very step.
+While the file that the environment variable RECEIVER_FAULT names exists, calls of the spool fail as it says: a line
+"CALL ERRNO", e.g. "fsync EIO".
 """
 
 from __future__ import annotations
 
+import errno
+import functools
 import logging
 import os
 import signal
@@ -71,8 +75,30 @@ PAUSES = {
 }
 
 
+FAULTY_CALLS = ("open", "write", "fsync", "statvfs")
+
+
+class _FaultyDisk:
+    """The module os as the spool sees it, failing while a file says so."""
+
+    def __init__(self, fault: Path) -> None:
+        self._fault = fault
+
+    def __getattr__(self, name: str) -> Any:
+        return functools.partial(self._call, name) if name in FAULTY_CALLS else getattr(os, name)
+
+    def _call(self, name: str, *arguments: Any) -> Any:
+        if self._fault.exists():
+            call, number = self._fault.read_text(encoding="ascii").split()
+            if call == name:
+                raise OSError(getattr(errno, number), os.strerror(getattr(errno, number)))
+        return getattr(os, name)(*arguments)
+
+
 def main() -> None:
     logging.basicConfig(level=logging.DEBUG, stream=sys.stderr)
+    if fault := os.environ.get("RECEIVER_FAULT"):
+        spool.os = _FaultyDisk(Path(fault))  # type: ignore[assignment]
     if len(sys.argv) > 2:
         PAUSES[sys.argv[2]](sys.argv[2])
     stop = threading.Event()
