@@ -3,24 +3,30 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import random
 import threading
 import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import pydicom
 import pytest
 from pydicom import Dataset
 from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage
 from pynetdicom import AE
 
+from tests import postgresql_server
 from tests.receiver_program import OBJECT_TO_STOP_AT, PAUSES
 from tests.receiving import Receiver
 from tests.unit.node.encoded_images import encoded, mr_image
 
 pytestmark = pytest.mark.slow
 
-IMAGES = 60
-RANDOM_KILLS = 6
+SENDERS = 4
+RANDOM_KILLS = int(os.environ.get("RECEIVER_KILLS", "5"))
+"""On each database; RECEIVER_KILLS=200 is the long run, which takes about a quarter of an hour for each."""
+IMAGES = max(100, 10 * RANDOM_KILLS)
 
 
 def image(number: int) -> Dataset:
@@ -30,7 +36,7 @@ def image(number: int) -> Dataset:
     return dataset
 
 
-def send(receiver: Receiver, numbers: range, acknowledged: set[str]) -> None:
+def send(receiver: Receiver, numbers: Sequence[int], acknowledged: set[str]) -> None:
     """Sends until all are sent or the receiver is gone, and notes which were answered with success."""
     ae = AE(ae_title="MODALITY")
     ae.acse_timeout = ae.dimse_timeout = ae.network_timeout = 10
@@ -85,28 +91,53 @@ def test_killed_at_every_step(tmp_path: Path, step: str) -> None:
         assert len(again.kept()) == 5
 
 
-def test_killed_at_random_moments(tmp_path: Path) -> None:
-    """Two senders at once, kill after kill on the same spool and ledger."""
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.peers)])
+def database_url(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Empty: SQLite beside the spool."""
+    if request.param == "sqlite":
+        yield ""
+    else:
+        with postgresql_server.running_server() as server:
+            yield f"{server}/postgres"
+
+
+def rows(receiver: Receiver) -> int:
+    ledger = receiver.ledger()
+    (study,) = ledger.open_studies()
+    ledger.close()
+    return study.instance_count
+
+
+@pytest.mark.timeout(120 + 20 * RANDOM_KILLS)
+def test_killed_at_random_moments(tmp_path: Path, database_url: str) -> None:
+    """Four senders at once, kill after kill on the same spool and ledger; each begins with what is not acknowledged."""
     moments = random.Random(20260301)
     acknowledged: set[str] = set()
     for _ in range(RANDOM_KILLS):
-        with Receiver(tmp_path) as receiver:
+        with Receiver(tmp_path, database_url=database_url) as receiver:
+            assert files(receiver, tmp_path)[1] == 0, "the start sweeps what a kill left unfinished"
+            left = [number for number in range(IMAGES) if f"1.2.3.1.{number}" not in acknowledged] or range(IMAGES)
             senders = [
-                threading.Thread(target=send, args=(receiver, range(first, IMAGES, 2), acknowledged))
-                for first in (0, 1)
+                threading.Thread(target=send, args=(receiver, left[first::SENDERS], acknowledged))
+                for first in range(SENDERS)
             ]
             for sender in senders:
                 sender.start()
-            time.sleep(moments.uniform(0.05, 1.5))
+            time.sleep(moments.uniform(0.05, 1.0))
             receiver.kill()
             for sender in senders:
                 sender.join(timeout=60)
         assert_whole(receiver, acknowledged)
-    with Receiver(tmp_path) as receiver:
-        send(receiver, range(IMAGES), acknowledged)
-        assert len(acknowledged) == IMAGES
-        assert_whole(receiver, acknowledged)
+    with Receiver(tmp_path, database_url=database_url) as receiver:
+        everything: set[str] = set()
+        send(receiver, range(IMAGES), everything)
+        assert len(everything) == IMAGES
+        assert_whole(receiver, everything)
+        assert rows(receiver) == len(receiver.kept()) == IMAGES, "exactly one of each"
         finished, unfinished = files(receiver, tmp_path)
         assert unfinished == 0
         # files that were finished but not acknowledged are a waste of some kB at each kill, and never a second image
-        assert IMAGES <= finished <= IMAGES + 2 * RANDOM_KILLS
+        assert IMAGES <= finished <= IMAGES + SENDERS * RANDOM_KILLS
+        for path in (tmp_path / "data/spool/received").glob("[0-9a-f][0-9a-f]/*.dcm"):
+            number = int(pydicom.dcmread(path, specific_tags=["InstanceNumber"]).InstanceNumber)
+            assert path.read_bytes().endswith(encoded(image(number))), "every file under a final name is whole"
