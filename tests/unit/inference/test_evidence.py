@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
+from torch.nn import functional
 
 from inference.descriptors import FEATURES
 from inference.discs import cut
-from inference.evidence import explain
+from inference.evidence import explain, in_cells
 from inference.grades import Basis, Finding, Grade
 from inference.networks.grader import LEARNED, DiscGrader
 from inference.report import EvidenceMap, Method
 from inference.volume import SagittalVolume
+from inference.zones import Zone
 from tests.spine_factory import Drawn, drawn_spine, flipped
 
 SPOT = (4, 80, 150)
@@ -101,3 +105,69 @@ def test_explaining_leaves_no_gradients_behind() -> None:
 
 def test_no_discs_need_no_explaining() -> None:
     assert explain(drawn_spine().volume, [], _LooksAtOneSpot(), []) == ()
+
+
+TRAINED_WEIGHTS = (0, 0, 0, 0.25, 0.5, 0.25, 0, 0, 0)
+
+
+def _network() -> DiscGrader:
+    torch.manual_seed(1)
+    return DiscGrader(features=FEATURES, slice_weights=TRAINED_WEIGHTS, widths=(4, 6, 8, 8, 8), hidden=8).eval()
+
+
+@pytest.mark.parametrize("method", Method)
+def test_every_method_explains_every_learned_grade_within_the_volume(method: Method) -> None:
+    drawn = drawn_spine()
+    for maps in _maps(drawn, _network(), method):
+        assert [found.finding for found in maps] == list(LEARNED)
+        for found in maps:
+            assert found.method is method
+            assert found.values.max() == 1
+            assert found.values.min() >= 0
+            assert found.values.shape[0] <= 3  # the slices that weigh anything
+            assert (np.add(found.first_voxel, found.values.shape) <= drawn.volume.voxels.shape).all()
+
+
+@pytest.mark.parametrize("method", Method)
+def test_discs_explained_together_are_explained_as_if_alone(method: Method) -> None:
+    drawn, network = drawn_spine(), _network()
+    discs = cut(drawn.volume, drawn.spine)
+    together = in_cells(discs[:2], network, [_grades()] * 2, method)
+    alone = in_cells(discs[1:2], network, [_grades()], method)
+    np.testing.assert_allclose(together[:, 1:2], alone, atol=1e-4 * alone.max())
+
+
+def test_all_excitation_of_a_grade_is_on_its_map() -> None:
+    drawn = drawn_spine()
+    discs = cut(drawn.volume, drawn.spine)
+    cells = in_cells(discs, _network(), [_grades()] * 3, Method.EXCITATION_BACKPROPAGATION)
+    np.testing.assert_allclose(cells.sum(axis=(2, 3, 4)), 1, atol=0.02)
+
+
+def test_a_measured_feature_shows_where_it_was_measured() -> None:
+    """A grader whose Pfirrmann score hangs on the signal of the disc's middle alone."""
+    network = _network()
+    with torch.no_grad():
+        for layer in network.last_layers:
+            layer.weight.zero_()
+        network.whole.line.weight[0, FEATURES.index("signal_inner")] = 1.0
+    drawn = drawn_spine()
+    disc = cut(drawn.volume, drawn.spine)[0]
+    for method in (Method.GRADIENT_SALIENCY, Method.GUIDED_BACKPROPAGATION):
+        (cells,) = in_cells([disc], network, [_grades()], method)[LEARNED.index(Finding.PFIRRMANN)]
+        middle = functional.avg_pool2d(torch.from_numpy(disc.zones == Zone.DISC_MIDDLE).float()[None], 4)[0].numpy()
+        assert middle.ravel()[cells[4].argmax()] == 1
+        assert cells[4][middle == 1].sum() > 0.5 * cells.sum()
+
+
+def test_a_normal_and_an_abnormal_grade_are_explained_by_opposite_evidence() -> None:
+    drawn = drawn_spine()
+    disc = cut(drawn.volume, drawn.spine)[0]
+    normal = {finding: replace(grade, value=0) for finding, grade in _grades().items()}
+    abnormal = {finding: replace(grade, value=5) for finding, grade in _grades().items()}
+    network = _network()
+    for method in (Method.EXCITATION_BACKPROPAGATION, Method.CONTRASTIVE_EXCITATION, Method.GUIDED_BACKPROPAGATION):
+        one, other = (in_cells([disc], network, [said], method) for said in (normal, abnormal))
+        assert np.abs(one - other).max() > 0.1 * one.max()
+    one, other = (in_cells([disc], network, [said], Method.GRADIENT_SALIENCY) for said in (normal, abnormal))
+    np.testing.assert_array_equal(one, other)

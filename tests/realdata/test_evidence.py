@@ -1,0 +1,62 @@
+"""Evidence maps of the shipped networks on real stacks with masks. ``docs/evidence.md`` has the whole comparison."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from inference.evidence import DEFAULT_METHOD
+from inference.report import Method
+from inference.training import evidence_page, spider
+from inference.training.evidence_page import START, Scores
+from inference.training.evidence_scores import BASELINE, UNIFORM
+from inference.weights import load_models
+
+pytestmark = [pytest.mark.realdata, pytest.mark.slow, pytest.mark.timeout(600)]
+
+
+@pytest.fixture(scope="module")
+def scores(data_root: Path) -> Scores:
+    root = data_root / "spider"
+    return evidence_page.evaluate(root, load_models("cpu"), spider.stack_patients(root)[:2], sanity_stacks=1)
+
+
+def _mean_energy(scores: Scores, name: str) -> float:
+    return float(np.mean([row.energy for row in scores.located if row.map == name]))
+
+
+def test_every_disc_found_is_a_disc(scores: Scores) -> None:
+    assert sum(scores.missed) == 0
+    assert all(6 <= count <= 9 for count in scores.discs)
+
+
+def test_every_method_puts_more_into_the_expected_regions_than_the_centre_gaussian(scores: Scores) -> None:
+    for method in Method:
+        assert _mean_energy(scores, method.value) > _mean_energy(scores, BASELINE) > _mean_energy(scores, UNIFORM)
+
+
+def test_deleting_what_the_default_map_shows_lowers_the_score_more_than_deleting_the_centre(scores: Scores) -> None:
+    def lost(name: str) -> float:
+        rows = [row for row in scores.curves if row.map == name]
+        return float(np.mean([row.deletion_random - row.deletion for row in rows]))
+
+    assert lost(DEFAULT_METHOD.value) > lost(BASELINE) > 0
+
+
+def test_the_default_map_changes_with_the_weights(scores: Scores) -> None:
+    spoilt = [row.rank_correlation for row in scores.randomised if row.map == DEFAULT_METHOD.value]
+    assert spoilt[-1] < evidence_page.MOST_ALIKE
+
+
+def test_the_page_is_written_between_its_marks(scores: Scores, tmp_path: Path) -> None:
+    page = tmp_path / "evidence.md"
+    page.write_text(f"# Before\n\n{START}old{evidence_page.END}\n\nAfter\n", encoding="utf-8")
+    text = evidence_page.write(scores, tmp_path, "heading")
+    written = page.read_text(encoding="utf-8")
+    assert written.startswith("# Before")
+    assert written.endswith("After\n")
+    assert "old" not in written
+    assert text in written
+    assert (tmp_path / "evidence.png").stat().st_size > 10_000
