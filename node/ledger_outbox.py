@@ -11,7 +11,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Row, func, insert, select, update
+from sqlalchemy import Connection, Row, delete, func, insert, select, update
 
 from node.ledger_intake import locked, move
 from node.ledger_schema import DELIVERY, RESULT, STUDY
@@ -107,7 +107,8 @@ def undelivered(connection: Connection, limit: int) -> tuple[Delivery, ...]:
         select(DELIVERY, RESULT.c.sop_class_uid, RESULT.c.path)
         .join(RESULT, RESULT.c.sop_instance_uid == DELIVERY.c.sop_instance_uid)
         .where(DELIVERY.c.state != DeliveryState.DELIVERED)
-        .order_by(DELIVERY.c.study_id.desc(), DELIVERY.c.archive, DELIVERY.c.id)
+        .order_by(DELIVERY.c.state == DeliveryState.REPLACED, DELIVERY.c.study_id.desc(), DELIVERY.c.archive)
+        .order_by(DELIVERY.c.id)
         .limit(limit)
     )
     return tuple(_delivery(row) for row in connection.execute(query))
@@ -126,7 +127,7 @@ def delivered(connection: Connection, delivery_id: int, status: str, now: dateti
 def deliver_study_if_complete(connection: Connection, study_id: int, now: datetime) -> None:
     """GRADED becomes DELIVERED when it has deliveries and every one has arrived."""
     states = set(connection.execute(select(DELIVERY.c.state).where(DELIVERY.c.study_id == study_id)).scalars())
-    if states == {DeliveryState.DELIVERED}:
+    if states - {DeliveryState.REPLACED} == {DeliveryState.DELIVERED}:
         move(connection, study_id, StudyState.DELIVERED, "every archive holds every result", now)
 
 
@@ -136,6 +137,19 @@ def postponed(connection: Connection, delivery_id: int, status: str, not_before:
 
 def dead(connection: Connection, delivery_id: int, status: str, now: datetime) -> None:
     _answered(connection, delivery_id, DeliveryState.DEAD, status, now)
+
+
+def replaced(connection: Connection, delivery_id: int, instead: Sequence[str], status: str, now: datetime) -> None:
+    """REPLACED, with deliveries of the results that go to the same archive instead."""
+    study_id = _study_of(connection, delivery_id)
+    if study_id is None:
+        return
+    study = locked(connection, study_id)
+    archive = connection.execute(select(DELIVERY.c.archive).where(DELIVERY.c.id == delivery_id)).scalar_one()
+    _answered(connection, delivery_id, DeliveryState.REPLACED, status, now)
+    _list_deliveries(connection, study_id, {archive: instead}, now)
+    if study is not None and study.state == StudyState.GRADED:
+        deliver_study_if_complete(connection, study_id, now)
 
 
 def _answered(
@@ -156,11 +170,52 @@ def _study_of(connection: Connection, delivery_id: int) -> int | None:
 def make_due(connection: Connection, study_instance_uid: str, now: datetime) -> int:
     """Every delivery of every generation that has not arrived is due now; returns how many."""
     generations = select(STUDY.c.id).where(STUDY.c.study_instance_uid == study_instance_uid)
+    _take_back_replacements(connection, study_instance_uid)
     return connection.execute(
         update(DELIVERY)
-        .where(DELIVERY.c.study_id.in_(generations), DELIVERY.c.state != DeliveryState.DELIVERED)
+        .where(DELIVERY.c.study_id.in_(generations), DELIVERY.c.state.in_((DeliveryState.DUE, DeliveryState.DEAD)))
         .values(state=DeliveryState.DUE.value, attempts=0, not_before=now, changed_at=now)
     ).rowcount
+
+
+def _take_back_replacements(connection: Connection, study_instance_uid: str) -> None:
+    """Where no form of a kind has arrived, its first form alone is tried again: the archive may take it by now."""
+    rows = connection.execute(
+        select(DELIVERY.c.id, DELIVERY.c.study_id, DELIVERY.c.archive, DELIVERY.c.state, RESULT.c.kind)
+        .join(RESULT, RESULT.c.sop_instance_uid == DELIVERY.c.sop_instance_uid)
+        .join(STUDY, STUDY.c.id == DELIVERY.c.study_id)
+        .where(STUDY.c.study_instance_uid == study_instance_uid)
+        .order_by(DELIVERY.c.id)
+    )
+    forms: dict[tuple[int, str, str], list[tuple[int, str]]] = {}
+    for row in rows:
+        forms.setdefault((row.study_id, row.archive, row.kind), []).append((row.id, row.state))
+    for tried in forms.values():
+        states = {state for _, state in tried}
+        if DeliveryState.REPLACED in states and DeliveryState.DELIVERED not in states:
+            (first, _), *others = tried
+            connection.execute(delete(DELIVERY).where(DELIVERY.c.id.in_([number for number, _ in others])))
+            connection.execute(update(DELIVERY).where(DELIVERY.c.id == first).values(state=DeliveryState.DEAD.value))
+
+
+def results(connection: Connection, study_instance_uid: str) -> tuple[tuple[int, ResultObject], ...]:
+    rows = connection.execute(
+        select(RESULT)
+        .join(STUDY, STUDY.c.id == RESULT.c.study_id)
+        .where(STUDY.c.study_instance_uid == study_instance_uid)
+        .order_by(STUDY.c.generation, RESULT.c.made_at, RESULT.c.sop_instance_uid)
+    )
+    return tuple((row.study_id, _result(row)) for row in rows)
+
+
+def _result(row: Row[Any]) -> ResultObject:
+    return ResultObject(
+        sop_instance_uid=row.sop_instance_uid,
+        sop_class_uid=row.sop_class_uid,
+        kind=row.kind,
+        path=Path(row.path),
+        sha256=row.sha256,
+    )
 
 
 def counts_by_study(connection: Connection, study_ids: Iterable[int]) -> dict[int, Counter[DeliveryState]]:

@@ -30,6 +30,8 @@ class Failure:
 
     what: str
     permanent: bool
+    class_refused: bool = False
+    """The archive takes no object of this SOP class; one of another class may do."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

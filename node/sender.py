@@ -29,6 +29,8 @@ MAXIMUM_CONTEXTS = 128
 NEGOTIATION_TIMEOUT_S = 30
 ANSWER_TIMEOUT_S = 120
 """An archive may commit an object to tape before it answers; beyond this it is not going to."""
+SOP_CLASS_NOT_SUPPORTED = 0x0122
+"""PS3.7 annex C.4.2, as an answer to a C-STORE."""
 VERIFICATION = UID("1.2.840.10008.1.1")
 NATIVE = (ExplicitVRLittleEndian, ImplicitVRLittleEndian)
 UNREADABLE = (InvalidDicomError, OSError, EOFError, ValueError, KeyError, AttributeError, NotImplementedError)
@@ -157,7 +159,8 @@ def _store(association: Association, item: _Outgoing, peer: Peer) -> Stored | Fa
     convertible = item.transfer_syntax_uid in NATIVE and bool(accepted & set(NATIVE))
     if item.transfer_syntax_uid not in accepted and not convertible:
         offer = f"{item.sop_class_uid.name} in {item.transfer_syntax_uid.name}"
-        return Failure(what=f"{peer.address} accepts no presentation context for {offer}", permanent=True)
+        what = f"{peer.address} accepts no presentation context for {offer}"
+        return Failure(what=what, permanent=True, class_refused=not accepted)
     try:
         whole = item.path if item.transfer_syntax_uid in accepted else pydicom.dcmread(item.path)
         response = association.send_c_store(whole)
@@ -170,7 +173,8 @@ def _store(association: Association, item: _Outgoing, peer: Peer) -> Stored | Fa
     verdict, text = judge(int(response.Status))
     if verdict is Verdict.STORED:
         return Stored(status=text)
-    return Failure(what=text, permanent=verdict is Verdict.NEVER)
+    refused = int(response.Status) == SOP_CLASS_NOT_SUPPORTED
+    return Failure(what=text, permanent=verdict is Verdict.NEVER, class_refused=refused)
 
 
 def _describe(path: Path) -> _Outgoing | Failure:
@@ -241,7 +245,8 @@ def _why_not(association: Association, peer: Peer) -> Failure:
         reason = answer.reason_str if answer is not None else "no reason given"
         return Failure(what=f"{peer.address} rejected the association: {reason}", permanent=False)
     if association.rejected_contexts:
-        return Failure(what=f"{peer.address} accepts none of the presentation contexts", permanent=True)
+        what = f"{peer.address} accepts none of the presentation contexts"
+        return Failure(what=what, permanent=True, class_refused=True)
     try:
         socket.create_connection((peer.host, peer.port), timeout=peer.connect_timeout_s).close()
     except OSError as error:

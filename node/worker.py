@@ -7,7 +7,6 @@ then waits for the operator. Nothing a study does stops the next one.
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import logging
 import os
 import secrets
@@ -17,7 +16,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from functools import partial
-from importlib.metadata import version
 from io import BytesIO
 from pathlib import Path
 from typing import Any, Protocol
@@ -28,7 +26,7 @@ import torch
 from inference import pipeline
 from inference.report import Declined, Report
 from inference.weights import load_models
-from node import logs, routing, study_files
+from node import logs, rendition, routing, study_files
 from node.engine import Engine, queue_database_url
 from node.ledger import Ledger, open_ledger
 from node.records import ReceivedInstance, ResultObject, StudyRecord, StudyState
@@ -77,7 +75,8 @@ def run(settings: Settings, *, stop: threading.Event, on_ready: Callable[[], Non
         grade = partial(
             pipeline.grade, models=models, clock=time.perf_counter, minimum_slices=settings.inference.minimum_slices
         )
-        worker = Worker(settings, ledger, spool, grade=grade, now=now)
+        key = rendition.tracking_key(settings)
+        worker = Worker(settings, ledger, spool, grade=grade, now=now, tracking_key=key)
         engine = Engine(
             worker,
             database_url=queue_database_url(settings.database_url, settings.node.data_dir),
@@ -143,7 +142,7 @@ def _only_worker_of(data_dir: Path, stop: threading.Event) -> Iterator[str]:
 class Worker:
     """The steps of a study's job; see ``node.engine.StudySteps``."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what it works with
         self,
         settings: Settings,
         ledger: Ledger,
@@ -151,12 +150,14 @@ class Worker:
         *,
         grade: Grade,
         now: Now,
+        tracking_key: str = "",
     ) -> None:
         self._settings = settings
         self._ledger = ledger
         self._spool = spool
         self._grade = grade
         self._now = now
+        self._tracking_key = tracking_key
         self._working_since: datetime | None = None
 
     def working_for(self) -> timedelta:
@@ -212,9 +213,9 @@ class Worker:
         graded = self._grade(files.instances)
         if isinstance(graded, Declined):
             return self._declined(graded, files.instances, study)
-        rendered = render.render(graded, files.instances, self._run(study))
-        wanted = [item for item in rendered if item.kind.value in self._settings.results.outputs]
-        return _ended(StudyState.GRADED, _summary(graded), self._spool_results(wanted))
+        wanted = rendition.wanted(self._settings.results)
+        rendered = render.render(graded, files.instances, self._run(study), wanted)
+        return _ended(StudyState.GRADED, _summary(graded), self._spool_results(rendered))
 
     def _unreadable_mr(self, images: Sequence[ReceivedInstance], files: study_files.StudyFiles) -> int:
         """How many MR images could not be read: without them a slice may be missing where nobody would notice."""
@@ -224,20 +225,16 @@ class Worker:
     def _declined(self, declined: Declined, source: Sequence[pydicom.Dataset], study: StudyRecord) -> Outcome:
         rendered: Sequence[render.Rendered] = ()
         if self._settings.results.report_declined and source:
-            rendered = render.render_declined(declined, source, self._run(study))
+            rendered = render.render_declined(declined, source, self._run(study), self._settings.results.language)
         return _ended(StudyState.DECLINED, declined.reason, self._spool_results(rendered))
 
     def _run(self, study: StudyRecord) -> render.Run:
-        """The same for every attempt at one round of one generation, so that a repeat makes the same objects."""
-        identity = f"{study.digest} {study.generation} {study.round}"
-        results = self._settings.results
-        return render.Run(
-            study_digest=hashlib.sha256(identity.encode()).hexdigest(),
-            created_at=study.closed_at or study.last_received_at,
-            software_version=version("spinenode"),
-            institution_name=results.institution_name,
-            station_name=results.station_name,
-            series_number_base=results.series_number_base,
+        earlier = self._ledger.results(study.study_instance_uid)
+        return rendition.run_of(
+            study,
+            self._settings.results,
+            tracking_key=self._tracking_key,
+            predecessors=rendition.predecessors(earlier, study, self._spool),
         )
 
     def _spool_results(self, rendered: Sequence[render.Rendered]) -> tuple[ResultObject, ...]:

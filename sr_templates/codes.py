@@ -55,17 +55,14 @@ PRESENT = Code("52101004", "SCT", "Present")  # CID 240
 ABSENT = Code("272519000", "SCT", "Absent")  # CID 240
 
 HEADING: Mapping[str, Code] = {
-    heading: private(value, heading)
-    for value, heading in (
-        ("H-TITLE", "Lumbar disc grading"),
-        ("H-READING", "How to read this"),
-        ("H-DOUBT", "Reasons to doubt"),
-        ("H-NOT-USED", "Series not used"),
-        ("H-HEADER", "Source header"),
-        ("H-MADE-BY", "Made by"),
-    )
+    "title": private("H-TITLE", "Lumbar disc grading"),
+    "reading": private("H-READING", "How to read this"),
+    "doubt": private("H-DOUBT", "Reasons to doubt"),
+    "not_used": private("H-NOT-USED", "Series not used"),
+    "header": private("H-HEADER", "Source header"),
+    "made_by": private("H-MADE-BY", "Made by"),
 }
-"""Headings of the text report for which CID 7001 has none."""
+"""Headings of the text report for which CID 7001 has none, by their key in ``languages/en.toml``."""
 
 GRADED_DISC = private("GRADED-DISC", "Graded intervertebral disc")
 NOT_ASSESSED = private("NOT-ASSESSED", "Not assessed")

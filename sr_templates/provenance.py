@@ -6,7 +6,6 @@ The same study, weights and time give byte-identical objects, so a repeated step
 from __future__ import annotations
 
 import hmac
-import unicodedata
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from enum import StrEnum
@@ -21,7 +20,7 @@ from pydicom.uid import UID, ExplicitVRLittleEndian
 from inference.anatomy import DiscLevel
 from inference.report import ModelIdentity
 from sr_templates import codes
-from sr_templates.source_study import SourceStudy, writable
+from sr_templates.source_study import SourceStudy, in_ascii, writable
 from sr_templates.study_modules import STUDY_LEVEL_KEYWORDS
 
 IMPLEMENTATION_VERSION_NAME = "SPINENODE_RESULT"
@@ -198,7 +197,7 @@ def _contributing_equipment(model: ModelIdentity, run: Run) -> Dataset:
     """The algorithm as equipment, with a Device UID that changes with its weights (IHE AIR; CID 7005)."""
     item = Dataset()
     item.PurposeOfReferenceCodeSequence = [code_item(codes.PROCESSING_EQUIPMENT)]
-    item.Manufacturer = unicodedata.normalize("NFKD", run.manufacturer).encode("ascii", "replace").decode("ascii")
+    item.Manufacturer = in_ascii(run.manufacturer)
     item.ManufacturerModelName = model.name[:64]
     item.SoftwareVersions = _versions(model, run)
     item.DeviceUID = device_uid(model)

@@ -57,7 +57,7 @@ def render(report: Report, source: Sequence[Dataset], run: Run, wanted: Wanted =
     study = source_study.read_source(source, report.study_instance_uid, graded)
     makers: Mapping[OutputKind, Callable[[], Sequence[Rendered]]] = {
         OutputKind.MEASUREMENT_REPORT: lambda: measurement_reports(report, study, run, wanted.sr_classes),
-        OutputKind.TEXT_REPORT: lambda: [text_report.text_report(report, study, run)],
+        OutputKind.TEXT_REPORT: lambda: [text_report.text_report(report, study, run, wanted.language)],
         OutputKind.SECONDARY_CAPTURE: lambda: secondary_capture.captures(report, study, run, wanted),
         OutputKind.SEGMENTATION: lambda: [segmentation(report, study, run)],
         OutputKind.PARAMETRIC_MAP: lambda: parametric_maps(report, study, run),
@@ -68,20 +68,22 @@ def render(report: Report, source: Sequence[Dataset], run: Run, wanted: Wanted =
     return tuple(item for kind, make in makers.items() if kind in wanted.kinds for item in make())
 
 
-def render_declined(declined: Declined, source: Sequence[Dataset], run: Run) -> tuple[Rendered, ...]:
+def render_declined(
+    declined: Declined, source: Sequence[Dataset], run: Run, language: str = "en"
+) -> tuple[Rendered, ...]:
     """A text report that says that the study was not graded, and why."""
     study = source_study.read_source(source, declined.study_instance_uid)
-    return (text_report.declined_report(declined, study, run),)
+    return (text_report.declined_report(declined, study, run, language),)
 
 
-def text(report: Report) -> str:
+def text(report: Report, language: str = "en") -> str:
     """The report in plain words, as the Basic Text SR says them."""
-    return text_report.plain_text(report)
+    return text_report.plain_text(report, language)
 
 
-def text_declined(declined: Declined) -> str:
+def text_declined(declined: Declined, language: str = "en") -> str:
     """Why a study was not graded, in plain words."""
-    return text_report.plain_text_declined(declined)
+    return text_report.plain_text_declined(declined, language)
 
 
 def captures_png(report: Report) -> tuple[tuple[str, bytes], ...]:

@@ -120,14 +120,32 @@ def _encodings(attributes: Dataset) -> list[str]:
     return encodings
 
 
+_SPELT_OUT = str.maketrans(
+    {"ä": "ae", "ö": "oe", "ü": "ue", "Ä": "Ae", "Ö": "Oe", "Ü": "Ue", "ß": "ss", "ø": "o", "ł": "l", "Ł": "L"}
+)
+
+
+def in_ascii(text: str) -> str:
+    """``text`` in the default repertoire (PS3.5 6.1.1)."""
+    apart = unicodedata.normalize("NFKD", text.translate(_SPELT_OUT))
+    return "".join(c for c in apart if not unicodedata.combining(c)).encode("ascii", "replace").decode("ascii")
+
+
+def _first_codec(attributes: Dataset) -> str:
+    """What text is encoded with that needs no change of character set: ASCII where the source states none."""
+    stated = attributes.get("SpecificCharacterSet") or ""
+    first = stated if isinstance(stated, str) else stated[0]
+    return "ascii" if first in ("", "ISO_IR 6", "ISO 2022 IR 6") else _encodings(attributes)[0]
+
+
 def writable(text: str, attributes: Dataset) -> str:
-    """``text`` as the source's character set can hold it: accents are dropped and the rest becomes "?"."""
+    """``text`` as the source's character set can hold it: accents are spelt out or dropped, the rest becomes "?"."""
     if text.isascii():
         return text
     try:
-        text.encode(_encodings(attributes)[0])
+        text.encode(_first_codec(attributes))
     except (UnicodeEncodeError, LookupError):
-        return unicodedata.normalize("NFKD", text).encode("ascii", "replace").decode("ascii")
+        return in_ascii(text)
     return text
 
 

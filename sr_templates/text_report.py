@@ -11,10 +11,11 @@ from pydicom import Dataset
 from pydicom.sr.coding import Code
 from pydicom.uid import BasicTextSRStorage
 
-from inference.grades import TITLES, Basis, Finding, Grade, is_abnormal
+from inference.grades import Basis, Finding, Grade, is_abnormal
 from inference.report import Declined, DiscGrading, ModelIdentity, RejectedSeries, Report
 from sr_templates import codes, provenance, source_study
 from sr_templates.measurement_report import add_document_attributes, device_observer, disc_source
+from sr_templates.phrases import Phrases, phrases
 from sr_templates.provenance import OutputKind, Rendered, Run
 from sr_templates.source_study import SourceInstance, SourceStudy
 from sr_templates.view import is_level_doubtful
@@ -23,7 +24,6 @@ SERIES_DESCRIPTION = {
     OutputKind.TEXT_REPORT: "Lumbar disc grading text - RESEARCH USE ONLY",
     OutputKind.DECLINED_REPORT: "Lumbar disc grading: NOT GRADED - RESEARCH USE ONLY",
 }
-NOT_VERIFIED = "Made by a program; not verified by a person."
 
 _CONTAINS = sr.RelationshipTypeValues.CONTAINS
 
@@ -40,145 +40,165 @@ class Section:
     """The disc that each paragraph tells of, where the section goes disc by disc."""
 
 
-def plain_text(report: Report) -> str:
+def plain_text(report: Report, language: str = "en") -> str:
     """The report for a terminal or a text file, wrapped at 100 columns."""
-    return _as_text(sections(report))
+    return _as_text(sections(report, phrases(language)))
 
 
-def plain_text_declined(declined: Declined) -> str:
+def plain_text_declined(declined: Declined, language: str = "en") -> str:
     """Why a study was not graded, for a terminal or a text file."""
-    return _as_text(sections_declined(declined))
+    return _as_text(sections_declined(declined, phrases(language)))
 
 
-def sections(report: Report) -> tuple[Section, ...]:
+def sections(report: Report, words: Phrases) -> tuple[Section, ...]:
     """What is said of a graded study, in reading order."""
     return (
-        _section("Lumbar disc grading", (f"{provenance.RESEARCH_USE_ONLY}. {NOT_VERIFIED}", _graded_series(report))),
+        _section("title", (words.study["use"], _graded_series(report, words)), words),
         Section(
-            heading="Impression",
-            code=codes.IMPRESSIONS,
+            heading=words.headings["impression"],
+            code=_named(codes.IMPRESSIONS, "impression", words),
             paragraph_code=codes.IMPRESSION,
-            paragraphs=_impression(report.discs),
+            paragraphs=_impression(report.discs, words),
         ),
-        _section("Reasons to doubt", tuple(dict.fromkeys((*report.quality, *report.spine.doubts))) or ("None noted.",)),
+        _section("doubt", _doubts(report) or (words.study["no_doubt"],), words),
         Section(
-            heading="Findings",
-            code=codes.FINDINGS,
+            heading=words.headings["findings"],
+            code=_named(codes.FINDINGS, "findings", words),
             paragraph_code=codes.FINDING,
-            paragraphs=tuple(disc_sentences(disc) for disc in report.discs),
+            paragraphs=tuple(disc_sentences(disc, words) for disc in report.discs),
             discs=report.discs,
         ),
-        _section("How to read this", _reading_notes(report.discs)),
-        _section("Series not used", _rejected(report.rejected)),
-        _section("Made by", (_made_by(report.model),)),
+        _section("reading", _reading_notes(report.discs, words), words),
+        _section("not_used", _rejected(report.rejected, words), words),
+        _section("made_by", (_made_by(report.model, words),), words),
     )
 
 
-def sections_declined(declined: Declined) -> tuple[Section, ...]:
+def sections_declined(declined: Declined, words: Phrases) -> tuple[Section, ...]:
     """What is said of a study that was not graded."""
+    reason = words.study["declined"].format(reason=declined.reason)
     return (
-        _section(
-            "Lumbar disc grading",
-            (f"{provenance.RESEARCH_USE_ONLY}. {NOT_VERIFIED}", f"Not graded: {declined.reason}"),
-        ),
-        _section("Series not used", _rejected(declined.rejected)),
-        _section("Made by", (_made_by(declined.model),)),
+        _section("title", (words.study["use"], reason), words),
+        _section("not_used", _rejected(declined.rejected, words), words),
+        _section("made_by", (_made_by(declined.model, words),), words),
     )
 
 
-def disc_sentences(disc: DiscGrading) -> str:
-    """Everything that is said of one disc, a line each: its grade, what is abnormal, what is not, what is not known."""
-    pfirrmann = disc.grades.get(Finding.PFIRRMANN)
-    parts = [] if pfirrmann is None else [_pfirrmann_words(pfirrmann)]
-    others = {finding: grade for finding, grade in disc.grades.items() if finding is not Finding.PFIRRMANN}
-    for heading, is_wanted in (("Abnormal", True), ("Absent", False)):
-        named = [f"{_lower(TITLES[f])}{_sureness(g)}" for f, g in others.items() if is_abnormal(f, g) is is_wanted]
-        if named:
-            parts.append(f"{heading}: {', '.join(named)}.")
-    absent = [_lower(TITLES[finding]) for finding in Finding if finding not in disc.grades]
-    if absent:
-        parts.append(f"Not assessed: {', '.join(absent)}.")
-    if disc.measurements:
-        parts.append(f"Measured: {', '.join(_measurement_words(*entry) for entry in disc.measurements.items())}.")
-    parts.append(f"Certainty of the level: {_percent(disc.level_confidence)}.")
-    return f"{_level(disc)}: " + "\n".join(parts)
+def disc_sentences(disc: DiscGrading, words: Phrases) -> str:
+    """All that is said of one disc, as a paragraph: its grade, what there is, what there is not, what is not known."""
+    grades = {finding: grade for finding, grade in disc.grades.items() if finding is not Finding.PFIRRMANN}
+    present = [_finding(f, g, words) for f, g in grades.items() if is_abnormal(f, g)]
+    absent = [_finding(f, g, words) for f, g in grades.items() if not is_abnormal(f, g)]
+    unknown = [words.finding(finding) for finding in Finding if finding not in disc.grades]
+    measured = [_measurement(name, value, words) for name, value in disc.measurements.items()]
+    parts = [
+        _pfirrmann(disc, words),
+        words.disc["present"].format(findings=words.listed(present, "and")) if present else "",
+        words.disc["absent"].format(findings=words.listed(absent, "or")) if absent else "",
+        words.disc["not_assessed"].format(findings=", ".join(unknown)) if unknown else "",
+        words.disc["measured"].format(measurements=", ".join(measured)) if measured else "",
+        words.disc["level_certainty"].format(percent=words.percent(disc.level_confidence)),
+    ]
+    return f"{_level(disc, words)}: " + " ".join(part for part in parts if part)
 
 
-def _level(disc: DiscGrading) -> str:
-    return f"{disc.level.value} (level uncertain)" if is_level_doubtful(disc) else disc.level.value
+def _pfirrmann(disc: DiscGrading, words: Phrases) -> str:
+    grade = disc.grades.get(Finding.PFIRRMANN)
+    if grade is None:
+        return ""
+    sentence = "degenerated" if is_abnormal(Finding.PFIRRMANN, grade) else "not_degenerated"
+    return words.disc[sentence].format(grade=grade.value, sure=_sureness(grade, words))
 
 
-def _lower(title: str) -> str:
-    return title[0].lower() + title[1:]
+def _finding(finding: Finding, grade: Grade, words: Phrases) -> str:
+    return f"{words.finding(finding)}{_sureness(grade, words)}"
 
 
-def _pfirrmann_words(grade: Grade) -> str:
-    mark = ", abnormal" if is_abnormal(Finding.PFIRRMANN, grade) else ""
-    return f"{TITLES[Finding.PFIRRMANN]} {grade.value}{_sureness(grade)}{mark}."
+def _level(disc: DiscGrading, words: Phrases) -> str:
+    level = disc.level.value
+    return words.disc["level_uncertain"].format(level=level) if is_level_doubtful(disc) else level
 
 
-def _sureness(grade: Grade) -> str:
+def _sureness(grade: Grade, words: Phrases) -> str:
     """What stands behind a grading: its probability, or that it was measured."""
     if grade.basis is Basis.MEASURED:
-        return " (measured)"
+        return words.disc["by_measurement"]
     chance = grade.probabilities.get(grade.value)
-    return "" if chance is None else f" ({_percent(chance)})"
+    return "" if chance is None else words.disc["sure"].format(percent=words.percent(chance))
 
 
-def _section(heading: str, paragraphs: tuple[str, ...]) -> Section:
-    return Section(heading=heading, code=codes.HEADING[heading], paragraph_code=codes.COMMENT, paragraphs=paragraphs)
+def _section(key: str, paragraphs: tuple[str, ...], words: Phrases) -> Section:
+    return Section(
+        heading=words.headings[key],
+        code=_named(codes.HEADING[key], key, words),
+        paragraph_code=codes.COMMENT,
+        paragraphs=paragraphs,
+    )
 
 
-def _graded_series(report: Report) -> str:
+def _named(code: Code, key: str, words: Phrases) -> Code:
+    """A heading's concept with its meaning in the report's language (PS3.3 8.3 leaves the language open)."""
+    if words.language["code"].startswith("en"):
+        return code
+    return Code(code.value, code.scheme_designator, words.headings[key])
+
+
+def _graded_series(report: Report, words: Phrases) -> str:
     count = report.volume.voxels.shape[0]
-    name = report.volume.series_description or "without a description"
-    return f"Graded: series {name} ({count} sagittal {'slice' if count == 1 else 'slices'})."
+    name = report.volume.series_description or words.study["unnamed_series"]
+    return words.study["graded_one" if count == 1 else "graded"].format(series=name, slices=count)
 
 
-def _measurement_words(name: str, value: float) -> str:
+def _doubts(report: Report) -> tuple[str, ...]:
+    return tuple(dict.fromkeys((*report.quality, *report.spine.doubts)))
+
+
+def _measurement(name: str, value: float, words: Phrases) -> str:
     quantity = codes.quantity(name)
-    unit = {"mm": " mm", "%": "%"}.get(quantity.unit.value, "")
-    return f"{_lower(quantity.title)} {value:.{quantity.decimals}f}{unit}"
+    unit = {"mm": " mm", "%": words.numbers["percent"]}.get(quantity.unit.value, "")
+    title = words.measurements.get(name, quantity.title[0].lower() + quantity.title[1:])
+    return f"{title} {words.number(value, quantity.decimals)}{unit}"
 
 
-def _impression(discs: Sequence[DiscGrading]) -> tuple[str, ...]:
+def _impression(discs: Sequence[DiscGrading], words: Phrases) -> tuple[str, ...]:
     lines = []
     for disc in discs:
         abnormal = [
-            f"{TITLES[finding]} {grade.value}" if finding is Finding.PFIRRMANN else _lower(TITLES[finding])
+            words.disc["pfirrmann"].format(grade=grade.value)
+            if finding is Finding.PFIRRMANN
+            else words.finding(finding)
             for finding, grade in disc.grades.items()
             if is_abnormal(finding, grade)
         ]
         if abnormal:
-            lines.append(f"{_level(disc)}: {', '.join(abnormal)}.")
-    return tuple(lines) or ("No abnormal grading at the discs that were assessed.",)
+            lines.append(words.disc["impression"].format(level=_level(disc, words), findings=", ".join(abnormal)))
+    return tuple(lines) or (words.study["none_abnormal"],)
 
 
-def _reading_notes(discs: Sequence[DiscGrading]) -> tuple[str, ...]:
+def _reading_notes(discs: Sequence[DiscGrading], words: Phrases) -> tuple[str, ...]:
     criteria = {
-        f"{TITLES[finding]} is measured, not learned: {grade.criterion}."
+        words.study["criterion"].format(finding=_upper(words.finding(finding)), criterion=grade.criterion)
         for disc in discs
         for finding, grade in disc.grades.items()
         if grade.basis is Basis.MEASURED and grade.criterion
     }
-    return (
-        "Percentages are the network's probability of the stated grading. Abnormal: Pfirrmann grade 3 or more, or a "
-        "finding that is present.",
-        *sorted(criteria),
+    return (words.study["percentages"], *sorted(criteria))
+
+
+def _upper(words: str) -> str:
+    return words[0].upper() + words[1:]
+
+
+def _rejected(rejected: Sequence[RejectedSeries], words: Phrases) -> tuple[str, ...]:
+    lines = tuple(
+        words.study["rejected"].format(reason=series.reason.rstrip("."), uid=series.series_instance_uid)
+        for series in rejected
     )
+    return lines or (words.study["none_rejected"],)
 
 
-def _rejected(rejected: Sequence[RejectedSeries]) -> tuple[str, ...]:
-    lines = tuple(f"{series.reason.rstrip('.')} (series {series.series_instance_uid})." for series in rejected)
-    return lines or ("None.",)
-
-
-def _made_by(model: ModelIdentity) -> str:
-    return f"{model.name} {model.version}, weights sha256 {model.sha256}."
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.0f}%"
+def _made_by(model: ModelIdentity, words: Phrases) -> str:
+    return words.study["made_by"].format(name=model.name, version=model.version, sha256=model.sha256)
 
 
 def _as_text(parts: Sequence[Section]) -> str:
@@ -190,20 +210,17 @@ def _as_text(parts: Sequence[Section]) -> str:
 
 
 def _lines(paragraph: str, indent: str) -> list[str]:
-    """Lines of at most 100 columns; all but a paragraph's first are indented."""
-    first, *others = paragraph.split("\n")
-    lines = textwrap.wrap(first, width=100, subsequent_indent=indent)
-    for sentence in others:
-        lines += textwrap.wrap(sentence, width=100, initial_indent=indent, subsequent_indent=2 * indent)
-    return lines
+    """Lines of at most 100 columns; all but the first are indented."""
+    return textwrap.wrap(paragraph, width=100, subsequent_indent=indent) or [""]
 
 
-def text_report(report: Report, source: SourceStudy, run: Run) -> Rendered:
+def text_report(report: Report, source: SourceStudy, run: Run, language: str = "en") -> Rendered:
     """The words of ``plain_text`` as a Basic Text SR; each disc's paragraph refers to its mid-slice."""
-    parts = list(sections(report))
+    words = phrases(language)
+    parts = list(sections(report, words))
     if source.dropped:
-        note = f"Malformed source header values that were not copied: {', '.join(source.dropped)}."
-        parts.insert(-1, _section("Source header", (note,)))
+        note = words.study["malformed"].format(names=", ".join(source.dropped))
+        parts.insert(-1, _section("header", (note,), words))
     used = [disc_source(report, disc, source) for disc in report.discs]
     frames = {disc.level: report.volume.sources[disc.slice_index].frame for disc in report.discs}
 
@@ -211,7 +228,7 @@ def text_report(report: Report, source: SourceStudy, run: Run) -> Rendered:
         instance = disc_source(report, disc, source)
         return _image(instance, frames[disc.level] if instance.is_multiframe else None)
 
-    root = _root(report.model, source, run)
+    root = _root(report.model, source, run, words)
     for part in parts:
         container = _container(part, source)
         for item, disc in zip(container.ContentSequence, part.discs, strict=False):
@@ -225,21 +242,22 @@ def text_report(report: Report, source: SourceStudy, run: Run) -> Rendered:
     return Rendered(kind=OutputKind.TEXT_REPORT, title="Text report", dataset=dataset)
 
 
-def declined_report(declined: Declined, source: SourceStudy, run: Run) -> Rendered:
+def declined_report(declined: Declined, source: SourceStudy, run: Run, language: str = "en") -> Rendered:
     """A Basic Text SR that says that the study was not graded, and why."""
-    root = _root(declined.model, source, run)
-    for part in sections_declined(declined):
+    words = phrases(language)
+    root = _root(declined.model, source, run, words)
+    for part in sections_declined(declined, words):
         root.ContentSequence.append(_container(part, source))
     dataset = _dataset(root, OutputKind.DECLINED_REPORT, declined.model, source, run)
     return Rendered(kind=OutputKind.DECLINED_REPORT, title="Not graded", dataset=dataset)
 
 
-def _root(model: ModelIdentity, source: SourceStudy, run: Run) -> sr.ContainerContentItem:
+def _root(model: ModelIdentity, source: SourceStudy, run: Run, words: Phrases) -> sr.ContainerContentItem:
     """TID 2000 with language (TID 1204) and observer (TID 1002)."""
     root = sr.ContainerContentItem(codes.DIAGNOSTIC_REPORT, is_content_continuous=False, template_id="2000")
     root.ContentSequence = sr.ContentSequence(
         [
-            *sr.LanguageOfContentItemAndDescendants(codes.ENGLISH),
+            *sr.LanguageOfContentItemAndDescendants(words.concept),
             *sr.ObserverContext(
                 observer_type=codes.DEVICE, observer_identifying_attributes=device_observer(model, source, run)
             ),
@@ -249,7 +267,10 @@ def _root(model: ModelIdentity, source: SourceStudy, run: Run) -> sr.ContainerCo
 
 
 def _container(part: Section, source: SourceStudy) -> sr.ContainerContentItem:
-    container = sr.ContainerContentItem(part.code, is_content_continuous=False, relationship_type=_CONTAINS)
+    name = Code(
+        part.code.value, part.code.scheme_designator, source_study.writable(part.code.meaning, source.attributes)
+    )
+    container = sr.ContainerContentItem(name, is_content_continuous=False, relationship_type=_CONTAINS)
     container.ContentSequence = sr.ContentSequence(
         [
             # lines are broken here because viewers (OHIF 3) show findings without breaking them

@@ -68,6 +68,8 @@ def test_the_environment_wins_over_the_file_key_by_key(tmp_path: Path, monkeypat
         ("[assembly]\nquiet_s = 0\n", r"assembly\.quiet_s"),
         ('[inference]\ndevice = "gpu"\n', r"inference\.device"),
         ('[results]\noutputs = ["pdf"]\n', r"results\.outputs\.0"),
+        ('[results]\nlanguage = "fr"\n', r"results\.language"),
+        ('[results]\ncapture_form = "multi_frame"\ncapture_geometry = true\n', r"results: .*single_frame"),
         ('[[archives]]\nname = "pacs"\n', r"archives\.0\.ae_title: Field required"),
         ("[receiver\n", "not valid TOML"),
     ],

@@ -11,10 +11,12 @@ from pydicom.uid import BasicTextSRStorage
 from inference.grades import Finding
 from inference.report import Declined, RejectedSeries
 from sr_templates import source_study
-from sr_templates.render import OutputKind, Rendered, render, render_declined, text, text_declined
+from sr_templates.phrases import phrases
+from sr_templates.render import OutputKind, Rendered, Wanted, render, render_declined, text, text_declined
 from sr_templates.text_report import disc_sentences, sections, text_report
 from tests.report_factories import MODEL, RUN, STUDY_UID, GradedStudy, binary, graded_study, pfirrmann
 
+ENGLISH = phrases("en")
 DECLINED = Declined(
     study_instance_uid=STUDY_UID,
     reason="No sagittal T2 series of the lumbar spine",
@@ -34,16 +36,16 @@ def words_of(document: Dataset) -> list[str]:
 
 
 def test_the_text_object_says_the_words_of_the_plain_text(study: GradedStudy, document: Dataset) -> None:
-    said = [paragraph for section in sections(study.report) for paragraph in section.paragraphs]
+    said = [paragraph for section in sections(study.report, ENGLISH) for paragraph in section.paragraphs]
     assert [" ".join(words.split()) for words in words_of(document)] == [" ".join(words.split()) for words in said]
     unwrapped = " ".join(text(study.report).split())
     assert all(" ".join(paragraph.split()) in unwrapped for paragraph in said)
 
 
 def test_the_impression_comes_before_the_findings_and_names_what_is_abnormal(study: GradedStudy) -> None:
-    headings = [section.heading for section in sections(study.report)]
+    headings = [section.heading for section in sections(study.report, ENGLISH)]
     assert headings.index("Impression") < headings.index("Reasons to doubt") < headings.index("Findings")
-    assert sections(study.report)[1].paragraphs == (
+    assert sections(study.report, ENGLISH)[1].paragraphs == (
         "L4/L5: Pfirrmann grade 4, disc narrowing, upper marrow change.",
         "L5/S1: Pfirrmann grade 5, disc narrowing, upper marrow change, central canal stenosis.",
     )
@@ -65,12 +67,12 @@ def test_a_disc_is_told_from_grade_to_level_certainty(study: GradedStudy) -> Non
         },
         measurements={"disc_height_mm": 5.04, "slip_percent": 3.2, "disc_to_csf_signal_ratio": 0.214},
     )
-    assert disc_sentences(disc) == (
-        "L4/L5: Pfirrmann grade 4 (70%), abnormal.\nAbnormal: disc narrowing (91%).\nAbsent: disc bulging (66%).\n"
+    assert disc_sentences(disc, ENGLISH) == (
+        "L4/L5: Disc degeneration, Pfirrmann grade 4 (70%). There is disc narrowing (91%). No disc bulging (66%). "
         "Not assessed: upper endplate defect, lower endplate defect, upper marrow change, lower marrow change, "
-        "spondylolisthesis, central canal stenosis, disc herniation.\n"
+        "spondylolisthesis, central canal stenosis, disc herniation. "
         "Measured: disc height 5.0 mm, vertebral slip relative to endplate 3.2%, "
-        "disc signal relative to CSF 0.21.\nCertainty of the level: 95%."
+        "disc signal relative to CSF 0.21. Certainty of the level: 95%."
     )
 
 
@@ -108,7 +110,7 @@ def test_a_doubt_that_is_also_a_quality_sentence_is_said_once(study: GradedStudy
 def test_a_single_slice_is_told_in_the_singular(study: GradedStudy) -> None:
     volume = study.report.volume
     lone = replace(volume, voxels=volume.voxels[:1], sources=volume.sources[:1])
-    assert "(1 sagittal slice)" in text(replace(study.report, volume=lone))
+    assert "T2 TSE SAG, 1 sagittal slice." in text(replace(study.report, volume=lone))
 
 
 def test_no_patient_is_named_in_the_words(study: GradedStudy) -> None:
@@ -160,3 +162,47 @@ def test_declining_in_plain_text_says_the_same() -> None:
 def test_a_declined_study_without_a_uid_takes_that_of_its_images(study: GradedStudy) -> None:
     (only,) = render_declined(replace(DECLINED, study_instance_uid=""), study.source, RUN)
     assert only.dataset.StudyInstanceUID == STUDY_UID
+
+
+def test_german_says_the_same_in_german(study: GradedStudy) -> None:
+    words = " ".join(text(study.report, "de").split())
+    assert "NUR FÜR FORSCHUNGSZWECKE - nicht zur Diagnose (RESEARCH USE ONLY)." in words
+    assert (
+        "L5/S1: Pfirrmann-Grad 5, Höhenminderung der Bandscheibe, Markveränderung an der oberen Endplatte, zentrale "
+        "Spinalkanalstenose." in words
+    )
+    assert "Bandscheibenhöhe 4,0 mm" in words
+    assert "Höhenminderung der Bandscheibe (80 %)" in words
+    assert "Sicherheit der Höhenzuordnung: 94 %." in words
+
+
+def test_the_object_names_its_language_and_its_headings_are_in_it(study: GradedStudy) -> None:
+    wanted = Wanted(kinds=frozenset({OutputKind.TEXT_REPORT}), language="de")
+    (only,) = render(study.report, study.source, RUN, wanted)
+    language = only.dataset.ContentSequence[0].ConceptCodeSequence[0]
+    assert (language.CodeValue, language.CodingSchemeDesignator) == ("de-DE", "RFC5646")
+    headings = {
+        item.ConceptNameCodeSequence[0].CodeValue: item.ConceptNameCodeSequence[0].CodeMeaning
+        for item in only.dataset.ContentSequence
+        if item.ValueType == "CONTAINER"
+    }
+    assert headings["121070"] == "Befunde"
+    assert headings["H-DOUBT"] == "Gründe zur Vorsicht"
+
+
+def test_words_that_the_source_s_character_set_lacks_are_spelt_out() -> None:
+    study = graded_study()
+    for instance in study.source:
+        instance.PatientName, instance.ReferringPhysicianName = "Muller^Jorg", ""
+        del instance.SpecificCharacterSet
+    wanted = Wanted(kinds=frozenset({OutputKind.TEXT_REPORT}), language="de")
+    (only,) = render(study.report, study.source, RUN, wanted)
+    said = " ".join(words_of(only.dataset))
+    assert "NUR FUER FORSCHUNGSZWECKE" in said.upper()
+    assert said.isascii()
+    assert "?" not in said
+
+
+def test_a_declined_study_is_told_in_the_language_too(study: GradedStudy) -> None:
+    (only,) = render_declined(DECLINED, study.source, RUN, "de")
+    assert "Nicht beurteilt: No sagittal T2 series of the lumbar spine" in words_of(only.dataset)

@@ -1,0 +1,102 @@
+"""How this node's results are made: the settings, the study and what came before it, in the words of ``render``."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import secrets
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+
+import pydicom
+
+from node.records import ResultObject, StudyRecord
+from node.settings import ResultSettings, Settings
+from node.spool import Spool
+from node.study_files import UNREADABLE
+from sr_templates import render
+
+KEY_FILE = "tracking.key"
+KEY_BYTES = 32
+
+
+def wanted(results: ResultSettings) -> render.Wanted:
+    """All SOP classes of the measurement report are made, for which one an archive takes is known when it is sent."""
+    forms: tuple[render.CaptureForm, ...] = (render.CaptureForm.SINGLE_FRAME,)
+    if results.capture_form == "multi_frame":
+        forms = (render.CaptureForm.MULTI_FRAME, render.CaptureForm.SINGLE_FRAME)
+    return render.Wanted(
+        kinds=frozenset(render.OutputKind(name) for name in results.outputs),
+        sr_classes=tuple(render.SrClass),
+        capture_forms=forms,
+        capture_geometry=results.capture_geometry,
+        language=results.language,
+    )
+
+
+def run_of(
+    study: StudyRecord, results: ResultSettings, *, tracking_key: str, predecessors: Sequence[render.Predecessor]
+) -> render.Run:
+    """The same for every attempt at one round of one generation, so that a repeat makes the same objects."""
+    identity = f"{study.digest} {study.generation} {study.round}"
+    return render.Run(
+        study_digest=hashlib.sha256(identity.encode()).hexdigest(),
+        created_at=study.closed_at or study.last_received_at,
+        software_version=version("spinenode"),
+        institution_name=results.institution_name,
+        station_name=results.station_name,
+        series_number_base=results.series_number_base,
+        predecessors=tuple(predecessors),
+        tracking_key=tracking_key,
+    )
+
+
+def predecessors(
+    earlier: Sequence[tuple[int, ResultObject]], study: StudyRecord, spool: Spool
+) -> tuple[render.Predecessor, ...]:
+    """The SR documents of the newest earlier generation that has any; one whose file is gone is passed over."""
+    documents = [(number, item) for number, item in earlier if number < study.study_id and _is_document(item)]
+    newest = max((number for number, _ in documents), default=None)
+    found = []
+    for number, item in documents:
+        if number == newest:
+            series = _series_of(spool.absolute(item.path))
+            if series:
+                found.append(
+                    render.Predecessor(
+                        sop_class_uid=item.sop_class_uid,
+                        sop_instance_uid=item.sop_instance_uid,
+                        series_instance_uid=series,
+                    )
+                )
+    return tuple(found)
+
+
+def tracking_key(settings: Settings) -> str:
+    """The secret behind the Tracking UIDs: from the settings, or made up once and kept beside the ledger."""
+    if settings.results.tracking_key:
+        return settings.results.tracking_key
+    path = settings.node.data_dir / KEY_FILE
+    unfinished = path.with_suffix(".new")
+    if not path.exists():
+        unfinished.unlink(missing_ok=True)
+        descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with open(descriptor, "w", encoding="ascii") as stream:  # noqa: PTH123 - of a descriptor
+            stream.write(secrets.token_hex(KEY_BYTES))
+            stream.flush()
+            os.fsync(stream.fileno())
+        unfinished.rename(path)
+    return path.read_text(encoding="ascii").strip()
+
+
+def _is_document(result: ResultObject) -> bool:
+    return result.kind in (render.OutputKind.MEASUREMENT_REPORT, render.OutputKind.TEXT_REPORT)
+
+
+def _series_of(path: Path) -> str:
+    try:
+        header = pydicom.dcmread(path, specific_tags=["SeriesInstanceUID"], stop_before_pixels=True)
+    except UNREADABLE:
+        return ""
+    return str(header.get("SeriesInstanceUID") or "")

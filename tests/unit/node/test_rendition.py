@@ -1,0 +1,119 @@
+"""From settings and history to what is rendered: forms, predecessors, the secret behind Tracking UIDs."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from io import BytesIO
+from pathlib import Path
+
+import pytest
+from pydicom import Dataset
+from pydicom.uid import ExplicitVRLittleEndian
+
+from node import rendition
+from node.records import ResultObject, StudyRecord, StudyState
+from node.settings import ResultSettings, Settings
+from node.spool import Spool
+from sr_templates.render import CaptureForm, OutputKind, SrClass
+
+NOON = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
+SR = "1.2.840.10008.5.1.4.1.1.88.34"
+
+
+def study(study_id: int) -> StudyRecord:
+    return StudyRecord(
+        study_id=study_id,
+        study_instance_uid="2.25.1",
+        generation=2,
+        state=StudyState.GRADING,
+        reason="",
+        digest="d" * 64,
+        attempts=1,
+        round=0,
+        instance_count=15,
+        first_received_at=NOON,
+        last_received_at=NOON,
+        closed_at=NOON,
+        changed_at=NOON,
+    )
+
+
+def kept(spool: Spool, uid: str, kind: str) -> ResultObject:
+    item = Dataset()
+    item.SOPClassUID, item.SOPInstanceUID, item.SeriesInstanceUID = SR, uid, f"{uid}.9"
+    item.ensure_file_meta()
+    item.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    encoded = BytesIO()
+    item.save_as(encoded, enforce_file_format=True)
+    stored = spool.store_result(encoded.getvalue())
+    return ResultObject(sop_instance_uid=uid, sop_class_uid=SR, kind=kind, path=stored.path, sha256=stored.sha256)
+
+
+def test_the_newest_earlier_generation_s_documents_are_the_predecessors(tmp_path: Path) -> None:
+    spool = Spool(tmp_path, minimum_free_bytes=0)
+    earlier = [
+        (1, kept(spool, "2.25.11", "measurement_report")),
+        (2, kept(spool, "2.25.21", "measurement_report")),
+        (2, kept(spool, "2.25.22", "text_report")),
+        (2, kept(spool, "2.25.23", "secondary_capture")),
+        (3, kept(spool, "2.25.31", "measurement_report")),
+    ]
+    found = rendition.predecessors(earlier, study(3), spool)
+    assert [(item.sop_instance_uid, item.series_instance_uid) for item in found] == [
+        ("2.25.21", "2.25.21.9"),
+        ("2.25.22", "2.25.22.9"),
+    ]
+
+
+def test_a_predecessor_whose_file_is_gone_is_passed_over(tmp_path: Path) -> None:
+    spool = Spool(tmp_path, minimum_free_bytes=0)
+    result = kept(spool, "2.25.11", "measurement_report")
+    spool.absolute(result.path).unlink()
+    assert rendition.predecessors([(1, result)], study(2), spool) == ()
+
+
+def test_a_first_generation_has_none(tmp_path: Path) -> None:
+    assert rendition.predecessors([], study(1), Spool(tmp_path, minimum_free_bytes=0)) == ()
+
+
+def test_every_sop_class_is_made_and_single_frames_stand_behind_multi_frame() -> None:
+    made = rendition.wanted(ResultSettings.model_validate({"capture_form": "multi_frame", "language": "de"}))
+    assert made.kinds == {OutputKind.MEASUREMENT_REPORT, OutputKind.TEXT_REPORT, OutputKind.SECONDARY_CAPTURE}
+    assert set(made.sr_classes) == set(SrClass)
+    assert made.capture_forms == (CaptureForm.MULTI_FRAME, CaptureForm.SINGLE_FRAME)
+    assert made.language == "de"
+
+
+def test_the_tracking_key_is_made_once_and_only_for_the_node_s_eyes(tmp_path: Path) -> None:
+    settings = Settings.model_validate({"node": {"data_dir": tmp_path}})
+    first = rendition.tracking_key(settings)
+    assert len(first) == 64
+    assert rendition.tracking_key(settings) == first
+    assert (tmp_path / "tracking.key").stat().st_mode & 0o777 == 0o600
+
+
+def test_a_key_that_was_cut_off_while_it_was_written_is_never_used(tmp_path: Path) -> None:
+    (tmp_path / "tracking.new").write_text("half", encoding="ascii")
+    settings = Settings.model_validate({"node": {"data_dir": tmp_path}})
+    assert len(rendition.tracking_key(settings)) == 64
+
+
+def test_the_settings_key_wins_so_that_nodes_can_share_one(tmp_path: Path) -> None:
+    settings = Settings.model_validate({"node": {"data_dir": tmp_path}, "results": {"tracking_key": "shared"}})
+    assert rendition.tracking_key(settings) == "shared"
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_attempt_again_is_the_same_run() -> None:
+    results = ResultSettings()
+    one, again = (rendition.run_of(study(1), results, tracking_key="k", predecessors=()) for _ in range(2))
+    assert one == again
+
+
+@pytest.mark.parametrize("name", list(OutputKind))
+def test_every_kind_but_the_declined_report_can_be_asked_for(name: OutputKind) -> None:
+    if name is OutputKind.DECLINED_REPORT:
+        with pytest.raises(ValueError, match="outputs"):
+            ResultSettings.model_validate({"outputs": [name.value]})
+    else:
+        assert rendition.wanted(ResultSettings.model_validate({"outputs": [name.value]})).kinds == {name}
