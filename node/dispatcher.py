@@ -13,9 +13,8 @@ from datetime import datetime
 from functools import partial
 from typing import NamedTuple
 
-from pydicom.uid import UID
-
-from node import assembly, retry, routing, sender
+from node import assembly, query, retry, sender
+from node.enquiries import Enquiries
 from node.ledger import Ledger, open_ledger
 from node.records import Delivery
 from node.settings import ArchiveSettings, Settings
@@ -45,10 +44,21 @@ def run(settings: Settings, *, stop: threading.Event, on_ready: Callable[[], Non
     """Run until ``stop`` is set."""
     ledger = open_ledger(settings.database_url)
     post = Post(ledger, Spool(settings.spool_dir, minimum_free_bytes=0), settings, now)
+    our_ae_title = settings.receiver.ae_title
+    enquiries = Enquiries(ledger, lambda asked, uid: query.series_counts(asked, our_ae_title, uid))
     ticks = Ticks(
         [
-            Tick(name="closing studies", every_s=LOOK_EVERY_S, run=partial(close_quiet_studies, ledger, settings, now)),
+            Tick(
+                name="closing studies",
+                every_s=LOOK_EVERY_S,
+                run=partial(close_studies, ledger, settings, now, enquiries),
+            ),
             Tick(name="ending strays", every_s=STRAYS_EVERY_S, run=partial(end_strays, ledger, settings, now)),
+            *(
+                Tick(name=f"asking {item.ae_title}", every_s=LOOK_EVERY_S, run=partial(enquiries.ask, item, now))
+                for item in settings.senders
+                if item.query_host
+            ),
             *(
                 Tick(name=f"sending to {archive.name}", every_s=LOOK_EVERY_S, run=partial(deliver, archive, post))
                 for archive in settings.archives
@@ -61,14 +71,18 @@ def run(settings: Settings, *, stop: threading.Event, on_ready: Callable[[], Non
     ticks.stop()
 
 
-def close_quiet_studies(ledger: Ledger, settings: Settings, now: Now) -> None:
-    """Close every study that is due, unless an image came meanwhile."""
-    due = assembly.due(
-        ledger.open_studies(),
+def close_studies(ledger: Ledger, settings: Settings, now: Now, enquiries: Enquiries) -> None:
+    """Close every study that is due, unless an image came meanwhile; note what the others wait for."""
+    studies = ledger.open_studies()
+    compared = enquiries.known_of(studies)
+    rules = assembly.Rules(
         quiet_s=settings.assembly.quiet_s,
+        quiet_s_of={item.ae_title: item.quiet_s for item in settings.senders if item.quiet_s is not None},
         maximum_wait_s=settings.assembly.maximum_wait_s,
-        now=now(),
     )
+    due = assembly.due(studies, rules, compared=compared, now=now())
+    for wait in assembly.waiting(studies, compared):
+        ledger.note_waiting(wait.study_id, wait.reason)
     for closing in due:
         closed = ledger.close_study(
             closing.study_id, last_received_at=closing.last_received_at, reason=closing.reason, now=now()
@@ -103,25 +117,10 @@ def deliver(archive: ArchiveSettings, post: Post) -> None:
         if isinstance(outcome.answer, sender.Stored):
             post.ledger.delivery_delivered(delivery.delivery_id, status=outcome.answer.status, now=post.now())
             delivered += 1
-        elif not (outcome.answer.class_refused and _sent_otherwise(delivery, outcome.answer, archive, post)):
+        else:
             _write_down_failure(delivery, outcome.answer, post, chance)
     if delivered:
         logger.info("delivered %d objects", delivered, extra={"archive": archive.name})
-
-
-def _sent_otherwise(delivery: Delivery, failure: retry.Failure, archive: ArchiveSettings, post: Post) -> bool:
-    """Have another form of a result sent where the archive takes none of its SOP class; False where there is none."""
-    uid = post.ledger.study(delivery.study_id).study_instance_uid
-    made = [result for study_id, result in post.ledger.results(uid) if study_id == delivery.study_id]
-    refused = next(result for result in made if result.sop_instance_uid == delivery.sop_instance_uid)
-    instead = routing.instead_of(refused, made, archive)
-    if not instead:
-        return False
-    chosen = next(result for result in made if result.sop_instance_uid == instead[0])
-    status = f"{failure.what}; {chosen.kind} goes there as {UID(chosen.sop_class_uid).name} instead"
-    post.ledger.delivery_replaced(delivery.delivery_id, instead=instead, status=status, now=post.now())
-    logger.warning("%s", status, extra={"study_id": delivery.study_id, "archive": delivery.archive})
-    return True
 
 
 def _write_down_failure(delivery: Delivery, failure: retry.Failure, post: Post, chance: float) -> None:

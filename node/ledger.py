@@ -25,6 +25,7 @@ from node.records import (
     ReceivedInstance,
     Recorded,
     ResultObject,
+    SeriesCount,
     StudyOverview,
     StudyRecord,
     StudyState,
@@ -58,7 +59,7 @@ class Ledger:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._arrivals = GroupCommit(self._record_together)
+        self._arrivals = GroupCommit(lambda images: database.write(lambda db: intake.record(db, images)))
 
     def close(self) -> None:
         self._database.close()
@@ -71,16 +72,11 @@ class Ledger:
         NEW counts into the generation that receives, or opens the next one. SAME_AGAIN writes nothing. CONFLICT and
         OWN_RESULT are kept, but belong to no generation and open none.
 
-        What arrives at the same time in several threads is written down together (``group_commit``).
-
         Raises:
             OutcomeUnknown: it may have been written down; its file must be kept.
             LedgerError: it was not written down.
         """
         return self._arrivals.record(instance)
-
-    def _record_together(self, instances: Sequence[ReceivedInstance]) -> tuple[Recorded, ...]:
-        return self._database.write(lambda connection: intake.record(connection, instances))
 
     def is_own_result(self, sop_instance_uid: str) -> bool:
         """Whether this node made the object."""
@@ -89,6 +85,14 @@ class Ledger:
     def open_studies(self) -> tuple[OpenStudy, ...]:
         """The generations that receive, the longest quiet first."""
         return self._database.read(intake.open_studies)
+
+    def series_counts(self, study_instance_uid: str) -> tuple[SeriesCount, ...]:
+        """How many images of each series of the study have come."""
+        return self._database.read(lambda connection: intake.series_counts(connection, study_instance_uid))
+
+    def note_waiting(self, study_id: int, reason: str) -> None:
+        """Why a generation that receives is kept open, for the operator."""
+        self._database.write(lambda connection: intake.note_waiting(connection, study_id, reason))
 
     def close_study(self, study_id: int, *, last_received_at: datetime, reason: str, now: datetime) -> bool:
         """RECEIVING -> QUEUED, with the set of its images and their digest fixed.
@@ -244,14 +248,6 @@ class Ledger:
     def delivery_postponed(self, delivery_id: int, *, status: str, not_before: datetime, now: datetime) -> None:
         """It did not arrive, and is tried again at ``not_before``."""
         self._database.write(lambda connection: outbox.postponed(connection, delivery_id, status, not_before, now))
-
-    def delivery_replaced(self, delivery_id: int, *, instead: Sequence[str], status: str, now: datetime) -> None:
-        """The archive takes no such object; the results ``instead`` (SOP Instance UIDs) are due there."""
-        self._database.write(lambda connection: outbox.replaced(connection, delivery_id, instead, status, now))
-
-    def results(self, study_instance_uid: str) -> tuple[tuple[int, ResultObject], ...]:
-        """(study_id, result) of every result of every generation, the oldest generation first."""
-        return self._database.read(lambda connection: outbox.results(connection, study_instance_uid))
 
     def delivery_dead(self, delivery_id: int, *, status: str, now: datetime) -> None:
         """The archive refuses it for good."""

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import Connection, Row, Select, bindparam, func, insert, select, update
 
 from node.ledger_schema import HISTORY, INSTANCE, RESULT, STUDY
-from node.records import OpenStudy, ReceivedInstance, Recorded, StudyRecord, StudyState
+from node.records import OpenStudy, ReceivedInstance, Recorded, SeriesCount, StudyRecord, StudyState
 
 _INSTANCE_FIELDS = tuple(ReceivedInstance.__slots__)
 _STUDY_FIELDS = tuple(StudyRecord.__slots__)
@@ -162,19 +162,47 @@ def write_history(connection: Connection, study_id: int, state: StudyState, reas
 
 
 def open_studies(connection: Connection) -> tuple[OpenStudy, ...]:
+    newest_sender = (
+        select(INSTANCE.c.calling_ae_title)
+        .where(INSTANCE.c.study_instance_uid == STUDY.c.study_instance_uid, INSTANCE.c.role == Recorded.NEW)
+        .order_by(INSTANCE.c.id.desc())
+        .limit(1)
+        .scalar_subquery()
+    )
     rows = connection.execute(
-        select(STUDY.c.id, STUDY.c.first_received_at, STUDY.c.last_received_at, STUDY.c.instance_count)
+        select(STUDY, newest_sender.label("calling_ae_title"))
         .where(STUDY.c.state == StudyState.RECEIVING)
         .order_by(STUDY.c.last_received_at)
     )
     return tuple(
         OpenStudy(
             study_id=row.id,
+            study_instance_uid=row.study_instance_uid,
+            calling_ae_title=row.calling_ae_title or "",
             first_received_at=row.first_received_at,
             last_received_at=row.last_received_at,
             instance_count=row.instance_count,
         )
         for row in rows
+    )
+
+
+def series_counts(connection: Connection, study_instance_uid: str) -> tuple[SeriesCount, ...]:
+    rows = connection.execute(
+        select(INSTANCE.c.series_instance_uid, func.min(INSTANCE.c.modality), func.count())
+        .where(INSTANCE.c.study_instance_uid == study_instance_uid, INSTANCE.c.role == Recorded.NEW)
+        .group_by(INSTANCE.c.series_instance_uid)
+    )
+    return tuple(
+        SeriesCount(series_instance_uid=uid, modality=modality, instance_count=count) for uid, modality, count in rows
+    )
+
+
+def note_waiting(connection: Connection, study_id: int, reason: str) -> None:
+    connection.execute(
+        update(STUDY)
+        .where(STUDY.c.id == study_id, STUDY.c.state == StudyState.RECEIVING, STUDY.c.reason != reason)
+        .values(reason=reason)
     )
 
 

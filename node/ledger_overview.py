@@ -21,9 +21,20 @@ def overview(connection: Connection, limit: int) -> tuple[StudyOverview, ...]:
             study=study,
             deliveries=deliveries[study.study_id],
             conflicts=conflicts(connection, study.study_instance_uid),
+            closed_because=_closed_because(connection, study.study_id),
         )
         for study in studies
     )
+
+
+def _closed_because(connection: Connection, study_id: int) -> str:
+    first_closing = (
+        select(HISTORY.c.reason)
+        .where(HISTORY.c.study_id == study_id, HISTORY.c.state == StudyState.QUEUED.value)
+        .order_by(HISTORY.c.id)
+        .limit(1)
+    )
+    return connection.execute(first_closing).scalar() or ""
 
 
 def history(connection: Connection, study_id: int) -> tuple[HistoryEntry, ...]:

@@ -35,12 +35,8 @@ def of_node(settings: Settings, *, limit: int) -> str:
             "",
             f"{conflicts} objects were kept but not graded: they claim a known SOP Instance UID, with other content",
         ]
-    waiting = [item for item in undelivered if item.state is not DeliveryState.REPLACED]
-    if waiting:
-        lines += ["", "not delivered:", *_undelivered(waiting, datetime.now(UTC))]
-    replaced = dict.fromkeys((item.archive, item.last_status) for item in undelivered if item not in waiting)
-    if replaced:
-        lines += ["", "sent in another form:", *(f"        {archive}: {status}" for archive, status in replaced)]
+    if undelivered:
+        lines += ["", "not delivered:", *_undelivered(undelivered, datetime.now(UTC))]
     return "\n".join(lines)
 
 
@@ -77,6 +73,8 @@ def _study(shown: StudyOverview) -> Iterator[str]:
     )
     if study.reason:
         yield f"        {study.reason}"
+    if shown.closed_because and shown.closed_because != study.reason:
+        yield f"        {shown.closed_because}"
     if shown.deliveries:
         counts = ", ".join(f"{count} {state.value}" for state, count in sorted(shown.deliveries.items()))
         yield f"        results: {counts}"

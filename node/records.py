@@ -54,8 +54,6 @@ class DeliveryState(StrEnum):
     """The archive answered success or a warning (kept in ``last_status``)."""
     DEAD = "dead"
     """Refused for good, or given up by the operator; `spinenode retry` makes it due again."""
-    REPLACED = "replaced"
-    """The archive takes no object of this SOP class: another form of the result goes there instead."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -83,9 +81,22 @@ class OpenStudy:
     """A study that still receives, as far as the decision to close it needs it."""
 
     study_id: int
+    study_instance_uid: str
+    calling_ae_title: str
+    """Who sent its newest image."""
     first_received_at: datetime
     last_received_at: datetime
     instance_count: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SeriesCount:
+    """How many images a series has: here, or at an archive."""
+
+    series_instance_uid: str
+    modality: str
+    instance_count: int | None
+    """None where an archive does not tell."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -159,3 +170,5 @@ class StudyOverview:
     """How many of its deliveries stand in each state; states without any are left out."""
     conflicts: int
     """Objects kept beside the study because they claim a SOP Instance UID with other bytes."""
+    closed_because: str
+    """Why it was held to be complete; empty while it receives."""

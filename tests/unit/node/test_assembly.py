@@ -7,41 +7,64 @@ from datetime import UTC, datetime, timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from node.assembly import due
-from node.records import OpenStudy
+from node.assembly import Comparison, Rules, compare, due, waiting
+from node.records import OpenStudy, SeriesCount
 
 NOON = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 
 
-def study(first: datetime, last: datetime, images: int = 15) -> OpenStudy:
-    return OpenStudy(study_id=7, first_received_at=first, last_received_at=last, instance_count=images)
+def study(first: datetime, last: datetime, images: int = 15, *, sender: str = "SCANNER") -> OpenStudy:
+    return OpenStudy(
+        study_id=7,
+        study_instance_uid="1.2.3",
+        calling_ae_title=sender,
+        first_received_at=first,
+        last_received_at=last,
+        instance_count=images,
+    )
+
+
+def series(uid: str, count: int | None, modality: str = "MR") -> SeriesCount:
+    return SeriesCount(series_instance_uid=uid, modality=modality, instance_count=count)
 
 
 def test_a_study_that_was_quiet_for_the_quiet_time_closes_and_says_so() -> None:
-    (closing,) = due([study(NOON, NOON)], quiet_s=30, maximum_wait_s=3600, now=NOON + timedelta(seconds=30))
+    (closing,) = due(
+        [study(NOON, NOON)], Rules(quiet_s=30, maximum_wait_s=3600), compared={}, now=NOON + timedelta(seconds=30)
+    )
     assert closing.study_id == 7
     assert closing.reason == "closed with 15 images: no new image for 30 s"
 
 
 def test_a_study_that_got_an_image_29_seconds_ago_stays_open() -> None:
     first = NOON - timedelta(minutes=5)
-    assert due([study(first, NOON)], quiet_s=30, maximum_wait_s=3600, now=NOON + timedelta(seconds=29)) == ()
+    assert (
+        due([study(first, NOON)], Rules(quiet_s=30, maximum_wait_s=3600), compared={}, now=NOON + timedelta(seconds=29))
+        == ()
+    )
 
 
 def test_a_study_that_never_falls_quiet_closes_after_the_longest_wait() -> None:
     now = NOON + timedelta(hours=1)
-    (closing,) = due([study(NOON, now, images=9000)], quiet_s=30, maximum_wait_s=3600, now=now)
+    (closing,) = due([study(NOON, now, images=9000)], Rules(quiet_s=30, maximum_wait_s=3600), compared={}, now=now)
     assert closing.reason == "closed with 9000 images: still receiving 3600 s after the first image"
 
 
 def test_a_single_image_is_not_called_images() -> None:
-    (closing,) = due([study(NOON, NOON, images=1)], quiet_s=2, maximum_wait_s=3600, now=NOON + timedelta(seconds=2))
+    (closing,) = due(
+        [study(NOON, NOON, images=1)],
+        Rules(quiet_s=2, maximum_wait_s=3600),
+        compared={},
+        now=NOON + timedelta(seconds=2),
+    )
     assert closing.reason == "closed with 1 image: no new image for 2 s"
 
 
 def test_the_closing_names_the_last_image_it_rests_on() -> None:
     last = NOON + timedelta(seconds=5)
-    (closing,) = due([study(NOON, last)], quiet_s=1, maximum_wait_s=3600, now=NOON + timedelta(minutes=1))
+    (closing,) = due(
+        [study(NOON, last)], Rules(quiet_s=1, maximum_wait_s=3600), compared={}, now=NOON + timedelta(minutes=1)
+    )
     assert closing.last_received_at == last
 
 
@@ -56,7 +79,66 @@ def test_it_closes_exactly_when_one_of_the_two_times_is_over(
 ) -> None:
     last = NOON + timedelta(seconds=received_for)
     now = last + timedelta(seconds=quiet_for)
-    closes = bool(due([study(NOON, last)], quiet_s=quiet_s, maximum_wait_s=maximum_wait_s, now=now))
+    closes = bool(due([study(NOON, last)], Rules(quiet_s=quiet_s, maximum_wait_s=maximum_wait_s), compared={}, now=now))
     is_quiet = now - last >= timedelta(seconds=quiet_s)
     is_too_long = now - NOON >= timedelta(seconds=maximum_wait_s)
     assert closes == (is_quiet or is_too_long)
+
+
+def test_a_sender_can_have_a_quiet_time_of_its_own() -> None:
+    ten_minutes = {"SLOWSCANNER": 600.0}
+    now = NOON + timedelta(seconds=30)
+    rules = Rules(quiet_s=30, maximum_wait_s=3600, quiet_s_of=ten_minutes)
+    assert due([study(NOON, NOON, sender="SLOWSCANNER")], rules, compared={}, now=now) == ()
+    (closing,) = due([study(NOON, NOON)], rules, compared={}, now=now)
+    assert closing.reason.endswith("no new image for 30 s")
+
+
+class TestCompare:
+    def test_what_the_series_that_began_still_lack_is_missing(self) -> None:
+        known = compare([series("1", 10), series("2", 3)], [series("1", 15), series("2", 3)])
+        assert known == Comparison(missing=5, expected=18, mr_series_not_begun=0)
+
+    def test_more_than_the_archive_tells_is_not_less_than_nothing_missing(self) -> None:
+        assert compare([series("1", 20)], [series("1", 15)]).missing == 0
+
+    def test_a_series_whose_number_the_archive_does_not_tell_counts_as_whole(self) -> None:
+        assert compare([series("1", 10)], [series("1", None)]) == Comparison(
+            missing=0, expected=0, mr_series_not_begun=0
+        )
+
+    def test_series_that_did_not_begin_are_counted_where_they_are_mr(self) -> None:
+        archive = [series("1", 10), series("2", 30), series("3", 1, "SR")]
+        assert compare([series("1", 10)], archive).mr_series_not_begun == 1
+
+
+class TestDueWithTheArchivesCount:
+    WHOLE = Comparison(missing=0, expected=15, mr_series_not_begun=0)
+    LACKING = Comparison(missing=5, expected=15, mr_series_not_begun=0)
+    FEWER_SERIES = Comparison(missing=0, expected=15, mr_series_not_begun=2)
+
+    def decide(self, known: Comparison, after_s: float) -> str:
+        now = NOON + timedelta(seconds=after_s)
+        closings = due([study(NOON, NOON)], Rules(quiet_s=30, maximum_wait_s=3600), now=now, compared={7: known})
+        return closings[0].reason if closings else ""
+
+    def test_a_whole_study_closes_without_waiting(self) -> None:
+        assert self.decide(self.WHOLE, 2) == "closed with 15 images: all that the sending archive has"
+
+    def test_one_that_lacks_images_stays_open_beyond_the_quiet_time_until_the_maximum(self) -> None:
+        assert self.decide(self.LACKING, 3599) == ""
+        assert self.decide(self.LACKING, 3600) == (
+            "closed with 15 images: 5 of 15 images that the sending archive has are missing, "
+            "and 3600 s are over since the first image"
+        )
+
+    def test_series_that_never_began_cost_the_quiet_time_and_are_told(self) -> None:
+        assert self.decide(self.FEWER_SERIES, 29) == ""
+        assert self.decide(self.FEWER_SERIES, 30) == (
+            "closed with 15 images: no new image for 30 s; 2 MR series of the sending archive did not come at all"
+        )
+
+    def test_what_is_waited_for_is_told(self) -> None:
+        (wait,) = waiting([study(NOON, NOON)], {7: self.LACKING})
+        assert wait.reason == "waits: 5 of 15 images that the sending archive has are missing"
+        assert waiting([study(NOON, NOON)], {7: self.WHOLE}) == ()

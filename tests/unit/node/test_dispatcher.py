@@ -15,7 +15,8 @@ from pydicom.dataset import FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian
 from pynetdicom import evt
 
-from node.dispatcher import Post, close_quiet_studies, deliver, end_strays
+from node.dispatcher import Post, close_studies, deliver, end_strays
+from node.enquiries import Enquiries
 from node.ledger import Ledger, open_ledger
 from node.records import DeliveryState, ReceivedInstance, ResultObject, StudyState
 from node.settings import Settings
@@ -113,11 +114,15 @@ def uids(archive: Archive) -> list[str]:
     return [str(item.SOPInstanceUID) for item in archive.stored]
 
 
+def nobody_to_ask(ledger: Ledger) -> Enquiries:
+    return Enquiries(ledger, lambda _sender, _uid: ())
+
+
 def test_a_study_closes_when_it_has_been_quiet_and_not_before(tmp_path: Path, ledger: Ledger) -> None:
     bench = Bench(tmp_path, ledger, {})
-    close_quiet_studies(ledger, bench.settings, lambda: NOON + timedelta(seconds=29))
+    close_studies(ledger, bench.settings, lambda: NOON + timedelta(seconds=29), nobody_to_ask(ledger))
     assert bench.state is StudyState.RECEIVING
-    close_quiet_studies(ledger, bench.settings, lambda: NOON + timedelta(seconds=30))
+    close_studies(ledger, bench.settings, lambda: NOON + timedelta(seconds=30), nobody_to_ask(ledger))
     assert bench.state is StudyState.QUEUED
     assert ledger.study(bench.study_id).reason == "closed with 1 image: no new image for 30 s"
 

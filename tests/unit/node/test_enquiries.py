@@ -1,0 +1,79 @@
+"""The sending archive is asked when a study pauses, again while it says that images are missing, and not in between."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from node.assembly import Comparison
+from node.enquiries import Enquiries
+from node.ledger import Ledger
+from node.query import QueryError
+from node.records import OpenStudy, SeriesCount
+from node.settings import SenderSettings
+from tests.unit.node.received_instances import after, image
+
+SENDER = SenderSettings(ae_title="MODALITY", query_host="127.0.0.1")
+
+
+class Archive:
+    """Says what it is told to."""
+
+    def __init__(self, count: int | None) -> None:
+        self.count = count
+        self.asked: list[str] = []
+
+    def __call__(self, sender: SenderSettings, study_instance_uid: str) -> tuple[SeriesCount, ...]:
+        self.asked.append(study_instance_uid)
+        if self.count is None:
+            raise QueryError("it does not answer")
+        return (SeriesCount(series_instance_uid="1.2.3.1", modality="MR", instance_count=self.count),)
+
+
+def receive(ledger: Ledger, number: int, at: datetime) -> OpenStudy:
+    ledger.record_instance(image(number, at=at))
+    (study,) = ledger.open_studies()
+    return study
+
+
+def test_a_study_that_pauses_is_compared_with_the_archive(ledger: Ledger) -> None:
+    archive = Archive(3)
+    enquiries = Enquiries(ledger, archive)
+    study = receive(ledger, 1, after(0))
+    enquiries.ask(SENDER, lambda: after(1))
+    assert archive.asked == []
+    assert enquiries.known(study) is None
+    enquiries.ask(SENDER, lambda: after(2))
+    assert archive.asked == ["1.2.3"]
+    assert enquiries.known(study) == Comparison(missing=2, expected=3, mr_series_not_begun=0)
+
+
+def test_an_image_that_comes_later_makes_the_answer_worthless(ledger: Ledger) -> None:
+    enquiries = Enquiries(ledger, Archive(1))
+    receive(ledger, 1, after(0))
+    enquiries.ask(SENDER, lambda: after(2))
+    assert enquiries.known(receive(ledger, 2, after(3))) is None
+
+
+def test_it_is_asked_again_after_a_while_only(ledger: Ledger) -> None:
+    archive = Archive(3)
+    enquiries = Enquiries(ledger, archive)
+    receive(ledger, 1, after(0))
+    times = iter([after(seconds) for seconds in (2, 2, 3, 11, 12, 12, 13)])
+    for _ in range(5):
+        enquiries.ask(SENDER, lambda: next(times))
+    assert len(archive.asked) == 2
+
+
+def test_an_archive_that_does_not_tell_leaves_the_quiet_time(ledger: Ledger) -> None:
+    enquiries = Enquiries(ledger, Archive(None))
+    study = receive(ledger, 1, after(0))
+    enquiries.ask(SENDER, lambda: after(2))
+    assert enquiries.known(study) is None
+    assert enquiries.known_of([study]) == {}
+
+
+def test_studies_of_another_sender_are_not_its_business(ledger: Ledger) -> None:
+    archive = Archive(3)
+    receive(ledger, 1, after(0))
+    Enquiries(ledger, archive).ask(SenderSettings(ae_title="OTHER", query_host="h"), lambda: after(5))
+    assert archive.asked == []
