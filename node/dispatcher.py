@@ -13,7 +13,9 @@ from datetime import datetime
 from functools import partial
 from typing import NamedTuple
 
-from node import assembly, query, retry, sender
+from pydicom.uid import UID
+
+from node import assembly, query, retry, routing, sender
 from node.enquiries import Enquiries
 from node.ledger import Ledger, open_ledger
 from node.records import Delivery
@@ -117,10 +119,25 @@ def deliver(archive: ArchiveSettings, post: Post) -> None:
         if isinstance(outcome.answer, sender.Stored):
             post.ledger.delivery_delivered(delivery.delivery_id, status=outcome.answer.status, now=post.now())
             delivered += 1
-        else:
+        elif not (outcome.answer.class_refused and _sent_otherwise(delivery, outcome.answer, archive, post)):
             _write_down_failure(delivery, outcome.answer, post, chance)
     if delivered:
         logger.info("delivered %d objects", delivered, extra={"archive": archive.name})
+
+
+def _sent_otherwise(delivery: Delivery, failure: retry.Failure, archive: ArchiveSettings, post: Post) -> bool:
+    """Have another form of a result sent where the archive takes none of its SOP class; False where there is none."""
+    uid = post.ledger.study(delivery.study_id).study_instance_uid
+    made = [result for study_id, result in post.ledger.results(uid) if study_id == delivery.study_id]
+    refused = next(result for result in made if result.sop_instance_uid == delivery.sop_instance_uid)
+    instead = routing.instead_of(refused, made, archive)
+    if not instead:
+        return False
+    chosen = next(result for result in made if result.sop_instance_uid == instead[0])
+    status = f"{failure.what}; {chosen.kind} goes there as {UID(chosen.sop_class_uid).name} instead"
+    post.ledger.delivery_replaced(delivery.delivery_id, instead=instead, status=status, now=post.now())
+    logger.warning("%s", status, extra={"study_id": delivery.study_id, "archive": delivery.archive})
+    return True
 
 
 def _write_down_failure(delivery: Delivery, failure: retry.Failure, post: Post, chance: float) -> None:

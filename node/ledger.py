@@ -249,6 +249,14 @@ class Ledger:
         """It did not arrive, and is tried again at ``not_before``."""
         self._database.write(lambda connection: outbox.postponed(connection, delivery_id, status, not_before, now))
 
+    def delivery_replaced(self, delivery_id: int, *, instead: Sequence[str], status: str, now: datetime) -> None:
+        """The archive takes no such object; the results ``instead`` (SOP Instance UIDs) are due there."""
+        self._database.write(lambda connection: outbox.replaced(connection, delivery_id, instead, status, now))
+
+    def results(self, study_instance_uid: str) -> tuple[tuple[int, ResultObject], ...]:
+        """(study_id, result) of every result of every generation, the oldest generation first."""
+        return self._database.read(lambda connection: outbox.results(connection, study_instance_uid))
+
     def delivery_dead(self, delivery_id: int, *, status: str, now: datetime) -> None:
         """The archive refuses it for good."""
         self._database.write(lambda connection: outbox.dead(connection, delivery_id, status, now))

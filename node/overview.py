@@ -35,8 +35,12 @@ def of_node(settings: Settings, *, limit: int) -> str:
             "",
             f"{conflicts} objects were kept but not graded: they claim a known SOP Instance UID, with other content",
         ]
-    if undelivered:
-        lines += ["", "not delivered:", *_undelivered(undelivered, datetime.now(UTC))]
+    waiting = [item for item in undelivered if item.state is not DeliveryState.REPLACED]
+    if waiting:
+        lines += ["", "not delivered:", *_undelivered(waiting, datetime.now(UTC))]
+    replaced = dict.fromkeys((item.archive, item.last_status) for item in undelivered if item not in waiting)
+    if replaced:
+        lines += ["", "sent in another form:", *(f"        {archive}: {status}" for archive, status in replaced)]
     return "\n".join(lines)
 
 

@@ -54,6 +54,8 @@ class DeliveryState(StrEnum):
     """The archive answered success or a warning (kept in ``last_status``)."""
     DEAD = "dead"
     """Refused for good, or given up by the operator; `spinenode retry` makes it due again."""
+    REPLACED = "replaced"
+    """The archive takes no object of this SOP class: another form of the result goes there instead."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

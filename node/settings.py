@@ -34,7 +34,17 @@ def _address(value: str) -> str:
 AeTitle = Annotated[str, AfterValidator(_ae_title)]
 Address = Annotated[str, AfterValidator(_address)]
 Port = Annotated[int, Field(ge=1, le=65535)]
-OutputName = Literal["measurement_report", "text_report", "secondary_capture"]
+OutputName = Literal[
+    "measurement_report",
+    "text_report",
+    "secondary_capture",
+    "segmentation",
+    "parametric_map",
+    "presentation_state",
+    "encapsulated_pdf",
+    "key_object_selection",
+]
+Language = Literal["en", "de"]
 
 
 class _Table(BaseModel):
@@ -116,9 +126,23 @@ class ResultSettings(_Table):
     outputs: tuple[OutputName, ...] = ("measurement_report", "text_report", "secondary_capture")
     report_declined: bool = True
     """Send a text report that says why a study was not graded."""
+    language: Language = "en"
+    """Of the text report."""
+    capture_form: Literal["single_frame", "multi_frame"] = "single_frame"
+    """An object for each page, or one of all pages for the archives that take it."""
+    capture_geometry: bool = False
+    """Captures of slices say where in the patient they lie (a Standard Extended SOP Class)."""
+    tracking_key: str = ""
+    """Secret behind the Tracking UIDs; empty: made at the first start and kept in ``node.data_dir``."""
     institution_name: str = ""
     station_name: str = "SPINENODE"
     series_number_base: int = Field(default=9000, ge=1, le=99999)
+
+    @model_validator(mode="after")
+    def _geometry_has_a_form(self) -> ResultSettings:
+        if self.capture_geometry and self.capture_form == "multi_frame":
+            raise ValueError('capture_geometry needs capture_form = "single_frame"')
+        return self
 
 
 class DeliverySettings(_Table):
@@ -146,6 +170,8 @@ class ArchiveSettings(_Table):
     calling_ae_title: AeTitle = "SPINENODE"
     outputs: tuple[OutputName, ...] = ()
     """Empty: all that ``results.outputs`` makes."""
+    sr_class: Literal["comprehensive_3d", "comprehensive", "enhanced"] = "comprehensive_3d"
+    """SOP class of the measurement report; another one is sent where the archive refuses this one."""
 
 
 class Settings(BaseSettings):
