@@ -35,6 +35,8 @@ LIBRARY_OWNERS = {
         "node/storage_scp.py",
         "node/upper_layer.py",
         "node/sender.py",
+        "node/query.py",
+        "node/echo.py",
         "node/demo_archive.py",
     },
     "sqlalchemy": {"node/ledger", "node/migrations/"},
