@@ -64,19 +64,20 @@ class Intake:
         """A file for an object that is too big to wait in memory. Raises ``NoRoom`` or ``OSError``."""
         return self._spool.draft_received()
 
-    def keep(self, sent: SentObject, draft: Draft | None = None) -> tuple[int, Recorded | None]:
+    def keep(self, sent: SentObject, draft: Draft | None = None, *, study: str = "") -> tuple[int, Recorded | None]:
         """The status to answer, and what the ledger made of the object; None when it was refused.
 
         SUCCESS means: the file and its directory are fsynced and the ledger's row is committed.
 
         Args:
             draft: the file of an object that was written while it came: ``file_header(sent)`` and its data set.
+            study: the study it must belong to; empty for any.
         """
         try:
             header = read_header(sent.dataset, sent.transfer_syntax_uid)
         except Unreadable as error:
             return self._refused(sent, draft, CANNOT_UNDERSTAND, str(error))
-        if complaint := _mismatch(header, sent):
+        if complaint := _mismatch(header, sent, study):
             return self._refused(sent, draft, DATA_SET_DOES_NOT_MATCH, complaint)
         try:
             file = draft.finish() if draft else self._spool.store_received((file_header(sent), sent.dataset))
@@ -122,7 +123,7 @@ class Intake:
         return SUCCESS, recorded
 
 
-def _mismatch(header: DatasetHeader, sent: SentObject) -> str:
+def _mismatch(header: DatasetHeader, sent: SentObject, study: str) -> str:
     """Why the data set is not what its command says it is; empty when it is."""
     if not (header.study_instance_uid and header.series_instance_uid):
         return "the data set has no valid Study or Series Instance UID"
@@ -130,6 +131,8 @@ def _mismatch(header: DatasetHeader, sent: SentObject) -> str:
         return "the SOP Instance UIDs of command and data set differ, or are not valid"
     if not header.sop_class_uid or header.sop_class_uid != sent.sop_class_uid:
         return "the SOP Class UIDs of command and data set differ, or are not valid"
+    if study and header.study_instance_uid != study:
+        return "it belongs to another study than the request is about"
     if not uid_or_empty(sent.transfer_syntax_uid):
         return "the transfer syntax has no valid UID"
     return ""

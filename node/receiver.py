@@ -10,12 +10,15 @@ import sys
 import threading
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from node.intake import Intake
 from node.ledger import open_ledger
 from node.settings import Settings
 from node.spool import Spool
+
+if TYPE_CHECKING:
+    from node.stow import StowServer
 
 _NOT_FOR_THE_RECEIVER = ("numpy", "PIL", "gdcm", "openjpeg", "rle", "jpeg_ls", "pylibjpeg", "libjpeg")
 """Arrays and codecs that pydicom loads where it finds them: 33 MB of a process that hands on bytes."""
@@ -63,16 +66,41 @@ def run(settings: Settings, stop: StopSignal, on_ready: OnReady = _nobody) -> No
             _log.warning(
                 "deleted %d unfinished files of a receiver that was stopped; none was acknowledged", unfinished
             )
-        server = storage_scp.listen(settings.receiver, Intake(spool, ledger, lambda: datetime.now(UTC)))
+        intake = Intake(spool, ledger, lambda: datetime.now(UTC))
+        server = storage_scp.listen(settings.receiver, intake)
         gc.freeze()  # what is there now stays: collecting the associations that ended is quick without it
         serving = threading.Thread(target=server.serve_forever, name="accept", daemon=True)
         serving.start()
+        web = _open_stow(settings, intake)
         on_ready(server.port(is_tls=False), server.port(is_tls=True))
         stop.wait()
         server.stop()
+        if web is not None:
+            web.shutdown()
+            web.server_close()
         serving.join()
     finally:
         ledger.close()
+
+
+def _open_stow(settings: Settings, intake: Intake) -> StowServer | None:
+    wanted = settings.receiver
+    if not wanted.stow_port or wanted.stow_token_file is None:
+        return None
+    from node.storage_scp import CannotListen, certificates
+    from node.stow import StowServer, read_token
+
+    context = certificates(wanted) if wanted.tls_certificate_file else None
+    scratch = settings.spool_dir / "stow"
+    scratch.mkdir(mode=0o700, exist_ok=True)
+    try:
+        server = StowServer(wanted, read_token(wanted.stow_token_file), intake, scratch, context)
+    except ValueError as error:
+        raise CannotListen(str(error)) from error
+    except OSError as error:
+        raise CannotListen(f"cannot listen on receiver.stow_port {wanted.stow_port}: {error.strerror}") from error
+    threading.Thread(target=server.serve_forever, name="STOW-RS", daemon=True).start()
+    return server
 
 
 def _give_memory_back() -> None:

@@ -77,6 +77,10 @@ class ReceiverSettings(_Table):
     tls_key_file: Path | None = None
     tls_client_ca_file: Path | None = None
     """PEM. With it, a peer must show a certificate of one of these authorities."""
+    stow_port: int = Field(default=0, ge=0, le=65535)
+    """0: no STOW-RS. With the TLS certificate, where one is set."""
+    stow_token_file: Path | None = None
+    """Holds the token that a request must bear; readable by its owner alone."""
     maximum_associations: int = Field(default=100, ge=1, le=1000)
     maximum_associations_per_address: int = Field(default=50, ge=1, le=1000)
     maximum_object_mb: int = Field(default=4096, ge=1)
@@ -92,7 +96,7 @@ class ReceiverSettings(_Table):
     @property
     def ports(self) -> tuple[int, ...]:
         """Where it listens: without TLS, with TLS, or both."""
-        return ((self.port,) if self.plain else ()) + ((self.tls_port,) if self.tls_port else ())
+        return ((self.port,) if self.plain else ()) + tuple(port for port in (self.tls_port, self.stow_port) if port)
 
     @model_validator(mode="after")
     def _listens_somewhere(self) -> ReceiverSettings:
@@ -100,6 +104,10 @@ class ReceiverSettings(_Table):
             raise ValueError("plain = false needs a tls_port: else nobody could send")
         if self.tls_port and not (self.tls_certificate_file and self.tls_key_file):
             raise ValueError("tls_port needs tls_certificate_file and tls_key_file")
+        if self.stow_port and not self.stow_token_file:
+            raise ValueError("stow_port needs stow_token_file")
+        if self.stow_port and not self.tls_certificate_file and self.host not in ("127.0.0.1", "::1", "localhost"):
+            raise ValueError("stow_port needs tls_certificate_file and tls_key_file: the token would travel in clear")
         return self
 
 

@@ -53,7 +53,7 @@ def listen(settings: ReceiverSettings, intake: Intake) -> Server:
     ports = [(settings.port, False)] if settings.plain else []
     if settings.tls_port:
         ports.append((settings.tls_port, True))
-    context = _tls(settings) if settings.tls_port else None
+    context = certificates(settings) if settings.tls_port else None
     listeners: list[Listener] = []
     for port, is_tls in ports:
         try:
@@ -69,7 +69,7 @@ def listen(settings: ReceiverSettings, intake: Intake) -> Server:
     return Server(settings, intake, listeners, context)
 
 
-def _tls(settings: ReceiverSettings) -> RenewedContext:
+def certificates(settings: ReceiverSettings) -> RenewedContext:
     ca_file = settings.tls_client_ca_file
     if settings.tls_certificate_file is None or settings.tls_key_file is None:
         raise CannotListen("receiver.tls_port needs receiver.tls_certificate_file and receiver.tls_key_file")

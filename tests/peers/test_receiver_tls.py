@@ -185,10 +185,10 @@ def test_a_renewed_certificate_holds_for_new_associations_and_drops_none(require
 
 def test_certificates_that_are_missing_are_named_at_start(tmp_path: Path) -> None:
     from node.settings import ReceiverSettings
-    from node.storage_scp import CannotListen, _tls
+    from node.storage_scp import CannotListen, certificates
 
     settings = ReceiverSettings(
         tls_port=2762, tls_certificate_file=tmp_path / "none.crt", tls_key_file=tmp_path / "none.key"
     )
     with pytest.raises(CannotListen, match=r"receiver\.tls_certificate_file and receiver\.tls_key_file .*No such file"):
-        _tls(settings)
+        certificates(settings)

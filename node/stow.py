@@ -1,0 +1,274 @@
+"""STOW-RS: images over HTTP, with a token, into the same spool and ledger through the same promise.
+
+PS3.18 section 10.5. A request goes to the disk as it comes, so that its size costs no memory; then each part is kept as
+if it had come by C-STORE. The answer lists what is durable, and what was refused with the status of C-STORE.
+"""
+
+from __future__ import annotations
+
+import hmac
+import json
+import logging
+import mmap
+import os
+import tempfile
+import threading
+from collections.abc import Iterator
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from ipaddress import ip_network
+from pathlib import Path
+from typing import Any
+
+from node.dataset_header import uid_or_empty
+from node.front_door import address_of
+from node.intake import CANNOT_UNDERSTAND, OUT_OF_RESOURCES, SUCCESS, Intake, SentObject
+from node.refusals import Refusals
+from node.settings import ReceiverSettings
+from node.stow_body import NotAFile, NotMultipart, boundary_of, file_meta, parts
+from node.transport_security import RenewedContext
+
+SENDER = "STOW-RS"
+"""What stands in the ledger for the calling AE title."""
+MOST_REQUESTS = 16
+_READ_AT_ONCE_BYTES = 2**18
+_LONGEST_CHUNK_LINE = 1024
+
+_log = logging.getLogger(__name__)
+
+
+class StowServer(ThreadingHTTPServer):
+    """Requests of the allowed addresses, a thread for each, so many at a time."""
+
+    daemon_threads = True
+    request_queue_size = 64
+
+    def __init__(
+        self, settings: ReceiverSettings, token: str, intake: Intake, scratch: Path, tls: RenewedContext | None
+    ) -> None:
+        self.settings = settings
+        self.token = token
+        self.intake = intake
+        self.scratch = scratch
+        self.refusals = Refusals()
+        self._tls = tls
+        self._networks = [ip_network(network, strict=False) for network in settings.allowed_addresses]
+        self._places = threading.BoundedSemaphore(MOST_REQUESTS)
+        super().__init__((settings.host, settings.stow_port), _Request)
+
+    def verify_request(self, request: Any, client_address: Any) -> bool:
+        address = address_of(client_address)
+        if any(address in network for network in self._networks):
+            return True
+        self.refusals.note(str(address), "connection closed: not in receiver.allowed_addresses")
+        return False
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        if not self._places.acquire(blocking=False):
+            self.shutdown_request(request)
+            return
+        try:
+            request.settimeout(self.settings.acse_timeout_s)
+            if self._tls is not None:
+                request = self._tls.current().wrap_socket(request, server_side=True)
+            super().process_request_thread(request, client_address)
+        except OSError as error:
+            _log.info("STOW-RS connection ended: %s", type(error).__name__)
+            self.shutdown_request(request)
+        finally:
+            self._places.release()
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        _log.warning("STOW-RS request of %s came to no end", address_of(client_address))
+
+
+class _Refused(Exception):
+    def __init__(self, status: HTTPStatus, why: str) -> None:
+        super().__init__(why)
+        self.status = status
+
+
+class _Request(BaseHTTPRequestHandler):
+    server: StowServer
+    protocol_version = "HTTP/1.1"
+    server_version = "spinenode"
+    sys_version = ""
+
+    def do_POST(self) -> None:
+        self.close_connection = True
+        try:
+            self._require_token()
+            study = self._study()
+            boundary = boundary_of(self.headers.get("Content-Type", ""))
+            with tempfile.TemporaryFile(dir=self.server.scratch) as body:
+                for piece in self._body():
+                    body.write(piece)
+                body.flush()
+                if not body.tell():
+                    raise _Refused(HTTPStatus.BAD_REQUEST, "the request has no body")
+                with mmap.mmap(body.fileno(), 0, access=mmap.ACCESS_READ) as content:
+                    stored, failed = self._keep(content, boundary, study)
+            self._answer(stored, failed)
+        except NotMultipart as error:
+            self._say(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, str(error))
+        except _Refused as error:
+            self._say(error.status, str(error))
+        except OSError as error:
+            _log.warning("STOW-RS request ended: %s", error.strerror or type(error).__name__)
+            self._say(HTTPStatus.SERVICE_UNAVAILABLE, "the node is out of resources")
+
+    def _require_token(self) -> None:
+        said = self.headers.get("Authorization", "").encode("latin-1")
+        if not hmac.compare_digest(said, f"Bearer {self.server.token}".encode()):
+            self.server.refusals.note(str(address_of(self.client_address)), "STOW-RS request without the token")
+            raise _Refused(HTTPStatus.UNAUTHORIZED, "Authorization: Bearer and the token of receiver.stow_token_file")
+        if not self.server.intake.has_room():
+            raise _Refused(HTTPStatus.SERVICE_UNAVAILABLE, "the disk is below its watermark")
+
+    def _study(self) -> str:
+        """The study that the path names; empty where it names none."""
+        words = self.path.partition("?")[0].strip("/").split("/")
+        if words[-1] == "studies":
+            return ""
+        if len(words) >= 2 and words[-2] == "studies" and uid_or_empty(words[-1]):
+            return words[-1]
+        raise _Refused(HTTPStatus.NOT_FOUND, "POST to .../studies or .../studies/{study}")
+
+    def _body(self) -> Iterator[bytes]:
+        limit = self.server.settings.maximum_object_mb * 2**20
+        if self.headers.get("Transfer-Encoding", "").lower() == "chunked":
+            yield from self._chunks(limit)
+            return
+        length = self.headers.get("Content-Length", "")
+        if not length.isdecimal():
+            raise _Refused(HTTPStatus.LENGTH_REQUIRED, "Content-Length, or chunks")
+        if int(length) > limit:
+            raise _Refused(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "more than receiver.maximum_object_mb")
+        yield from self._read(int(length))
+
+    def _chunks(self, limit: int) -> Iterator[bytes]:
+        """RFC 9112 section 7.1."""
+        total = 0
+        while True:
+            line = self.rfile.readline(_LONGEST_CHUNK_LINE).split(b";")[0].strip()
+            try:
+                length = int(line, 16)
+            except ValueError as error:
+                raise _Refused(HTTPStatus.BAD_REQUEST, "a chunk without a length") from error
+            total += length
+            if length < 0 or total > limit:
+                raise _Refused(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "more than receiver.maximum_object_mb")
+            if not length:
+                return
+            yield from self._read(length)
+            self.rfile.readline(_LONGEST_CHUNK_LINE)
+
+    def _read(self, left: int) -> Iterator[bytes]:
+        while left:
+            piece = self.rfile.read(min(left, _READ_AT_ONCE_BYTES))
+            if not piece:
+                raise _Refused(HTTPStatus.BAD_REQUEST, "the request ended before its body did")
+            left -= len(piece)
+            yield piece
+
+    def _keep(
+        self, content: mmap.mmap, boundary: bytes, study: str
+    ) -> tuple[list[SentObject], list[tuple[SentObject, int]]]:
+        stored, failed = [], []
+        with memoryview(content) as whole:
+            for begin, end in parts(content, boundary):
+                with whole[begin:end] as file:
+                    sent, status = self._keep_file(file, study)
+                if status == SUCCESS:
+                    stored.append(sent)
+                else:
+                    failed.append((sent, status))
+        return stored, failed
+
+    def _keep_file(self, file: memoryview, study: str) -> tuple[SentObject, int]:
+        try:
+            meta = file_meta(file)
+        except NotAFile as error:
+            _log.warning("STOW-RS part refused: %s", error)
+            return _sent("", "", "", memoryview(b"")), CANNOT_UNDERSTAND
+        with file[meta.dataset_at :] as dataset:
+            sent = _sent(meta.sop_class_uid, meta.sop_instance_uid, meta.transfer_syntax_uid, dataset)
+            status, _ = self.server.intake.keep(sent, study=study)
+        return _sent(meta.sop_class_uid, meta.sop_instance_uid, "", memoryview(b"")), status
+
+    def _answer(self, stored: list[SentObject], failed: list[tuple[SentObject, int]]) -> None:
+        """The Store Instances response module (PS3.18 section 10.5.3, PS3.3 section C.12.1.1 does not apply)."""
+        answer: dict[str, Any] = {}
+        if stored:
+            answer["00081199"] = {"vr": "SQ", "Value": [_reference(sent) for sent in stored]}
+        if failed:
+            items = [_reference(sent) | {"00081197": {"vr": "US", "Value": [status]}} for sent, status in failed]
+            answer["00081198"] = {"vr": "SQ", "Value": items}
+        if not stored and not failed:
+            status = HTTPStatus.BAD_REQUEST
+        elif not failed:
+            status = HTTPStatus.OK
+        elif stored:
+            status = HTTPStatus.ACCEPTED
+        elif all(code == OUT_OF_RESOURCES for _, code in failed):
+            status = HTTPStatus.SERVICE_UNAVAILABLE
+        else:
+            status = HTTPStatus.CONFLICT
+        self._send(status, "application/dicom+json", json.dumps(answer))
+        _log.info(
+            "STOW-RS request of %s: %d kept, %d refused", address_of(self.client_address), len(stored), len(failed)
+        )
+
+    def _say(self, status: HTTPStatus, what: str) -> None:
+        self._send(status, "text/plain", what + "\n")
+
+    def _send(self, status: HTTPStatus, kind: str, content: str) -> None:
+        encoded = content.encode("ascii")
+        try:
+            self.send_response(status)
+            self.send_header("Content-Type", kind)
+            self.send_header("Content-Length", str(len(encoded)))
+            self.send_header("Connection", "close")
+            if status is HTTPStatus.UNAUTHORIZED:
+                self.send_header("WWW-Authenticate", "Bearer")
+            self.end_headers()
+            self.wfile.write(encoded)
+        except OSError as error:  # the peer is gone: what was kept is kept, and it will send again
+            _log.info("STOW-RS answer not delivered: %s", type(error).__name__)
+
+    def log_message(self, format: str, *arguments: object) -> None:  # noqa: A002 - the name is the library's
+        """The standard log holds the path, and so the Study Instance UID: ours says what came instead."""
+
+
+def _sent(sop_class_uid: str, sop_instance_uid: str, transfer_syntax_uid: str, dataset: memoryview) -> SentObject:
+    return SentObject(
+        dataset=dataset,
+        sop_class_uid=sop_class_uid,
+        sop_instance_uid=sop_instance_uid,
+        transfer_syntax_uid=transfer_syntax_uid,
+        calling_ae_title=SENDER,
+    )
+
+
+def _reference(sent: SentObject) -> dict[str, Any]:
+    return {
+        "00081150": {"vr": "UI", "Value": [uid_or_empty(sent.sop_class_uid)]},
+        "00081155": {"vr": "UI", "Value": [uid_or_empty(sent.sop_instance_uid)]},
+    }
+
+
+def read_token(file: Path) -> str:
+    """The token in a file that nobody but its owner may read.
+
+    Raises:
+        ValueError: others may read it, it cannot be read, or holds fewer than 20 characters.
+    """
+    try:
+        if os.stat(file).st_mode & 0o077:  # noqa: PTH116
+            raise ValueError("receiver.stow_token_file can be read by others: chmod 600")
+        token = file.read_text(encoding="ascii").strip()
+    except OSError as error:
+        raise ValueError(f"receiver.stow_token_file cannot be read: {error.strerror}") from error
+    if len(token) < 20:
+        raise ValueError("receiver.stow_token_file holds fewer than 20 characters")
+    return token
