@@ -82,15 +82,16 @@ def _add_means(scores: Scores, maps: Mapping[Method, VoxelArray], regions: Seque
 def best(scores: Scores) -> Method | None:
     """The method that earns to be the default.
 
-    Of those that delete and insert better than the centre Gaussian does, and that change when all weights are random,
-    the one with the highest mean of pointing game and energy over the judged gradings. None where none qualifies.
+    Of those that place, delete and insert better than the centre Gaussian does, and that change when all weights are
+    random, the one with the highest mean of pointing game and energy over the judged gradings; None where none does.
     """
     deletion, insertion = _gain_means(scores.curves)
     last = scores.randomised[-1].layer
     qualified = [
         method
         for method in Method
-        if deletion[method.value] > deletion[BASELINE]
+        if _overall(scores.located, method.value) > _overall(scores.located, BASELINE)
+        and deletion[method.value] > deletion[BASELINE]
         and insertion[method.value] > insertion[BASELINE]
         and np.nanmean([r.rank_correlation for r in scores.randomised if (r.map, r.layer) == (method.value, last)])
         < MOST_ALIKE
@@ -114,7 +115,7 @@ def _gain_means(rows: Sequence[CurveRow]) -> tuple[Mapping[str, float], Mapping[
 def write(scores: Scores, out: Path, heading: str) -> str:
     """Write ``evidence.png``, and the tables into ``evidence.md`` between its marks. Gives the tables."""
     out.mkdir(parents=True, exist_ok=True)
-    figure(scores).savefig(out / "evidence.png", dpi=80)
+    figure(scores).savefig(out / "evidence.png", dpi=70)
     text = "\n\n".join([heading, *tables(scores)])
     block = f"{START}\n\n{text}\n\n![Mean maps, places, curves](evidence.png)\n\n{END}"
     page = out / "evidence.md"
@@ -141,7 +142,8 @@ def tables(scores: Scores) -> list[str]:
         _abnormal(scores.located),
         f"**Deletion, insertion, randomisation** ({len({row.patient for row in scores.randomised})} stacks): score of "
         "the class said below random order as cells are deleted, above it as they are shown (mean over 2-40 % of the "
-        "cells); rank correlation with the map itself once the weights are random, down to the layer named.",
+        "cells), and beyond what the centre Gaussian does on the same disc and grading; rank correlation "
+        "with the map itself once the weights are random, down to the layer named.",
         _sanity(scores),
         f"Best by these tables: **{_words(chosen.value)}**." if chosen else "No method qualifies by these tables.",
     ]
@@ -171,11 +173,16 @@ def _abnormal(rows: Sequence[Row]) -> str:
 
 def _sanity(scores: Scores) -> str:
     layers = list(dict.fromkeys(row.layer for row in scores.randomised))
-    lines = _head(["map", "deletion", "insertion", *layers])
+    lines = _head(["map", "deletion", "beyond the centre", "insertion", "beyond the centre", *layers])
+    of_baseline = [evidence_sanity.gains(row) for row in scores.curves if row.map == BASELINE]
     for name in dict.fromkeys(row.map for row in scores.curves):
         of_map = [row for row in scores.curves if row.map == name]
         patients = [row.patient for row in of_map]
-        cells = [_interval([evidence_sanity.gains(row)[i] for row in of_map], patients) for i in (0, 1)]
+        cells = []
+        for i in (0, 1):
+            gains = [evidence_sanity.gains(row)[i] for row in of_map]
+            beyond = [gain - baseline[i] for gain, baseline in zip(gains, of_baseline, strict=True)]
+            cells += [_interval(gains, patients), "-" if name == BASELINE else _interval(beyond, patients)]
         for layer in layers:
             values = [row.rank_correlation for row in scores.randomised if (row.map, row.layer) == (name, layer)]
             cells.append(f"{np.nanmean(values):.2f}" if values else "-")
@@ -185,7 +192,7 @@ def _sanity(scores: Scores) -> str:
 
 def _interval(values: Sequence[float], patients: Sequence[int]) -> str:
     mean, low, high = by_patient(values, patients)
-    return f"{mean:.2f} ({low:.2f}-{high:.2f})"
+    return f"{mean:.2f} ({low:.2f} to {high:.2f})"
 
 
 def _head(titles: Sequence[str]) -> list[str]:
@@ -202,7 +209,7 @@ def _words(name: str) -> str:
 
 def figure(scores: Scores) -> Figure:
     """Mean maps beside the mean regions, then the curves. No patient's image is in it."""
-    drawing = Figure(figsize=(15, 17), layout="constrained")
+    drawing = Figure(figsize=(13, 15), layout="constrained")
     grid = drawing.add_gridspec(2, 1, height_ratios=(len(REGIONS), 3.2))
     above = drawing.add_subfigure(grid[0])
     below = drawing.add_subfigure(grid[1])
@@ -216,13 +223,14 @@ def figure(scores: Scores) -> Figure:
     for axis, kind in zip(of_curves, ("deletion", "insertion"), strict=False):
         _curves(axis, scores.curves, kind)
     _randomised(of_curves[2], scores.randomised)
+    below.legend(*of_curves[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=9)
     return drawing
 
 
 def _map(axis: Axes, values: FloatArray, region: FloatArray, title: str) -> None:
     axis.imshow(values, cmap="inferno")
     axis.contour(region, [region.max() / 2], colors="cyan", linewidths=1)
-    axis.set_title(title, fontsize=9)
+    axis.set_title(title, fontsize=7.5)
     axis.set_axis_off()
 
 
@@ -232,8 +240,8 @@ def _curves(axis: Axes, rows: Sequence[CurveRow], kind: str) -> None:
         axis.plot(percent, np.mean([getattr(row, kind) for row in rows if row.map == name], axis=0), label=_words(name))
     random_order = np.mean([getattr(row, f"{kind}_random") for row in rows], axis=0)
     axis.plot(percent, random_order, "k--", label="random order")
-    axis.set(title=kind, xlabel="cells, %", ylabel="score of the class said (before the sigmoid)")
-    axis.legend(fontsize=7)
+    axis.set_title(kind, fontsize=10)
+    axis.set(xlabel="cells, %", ylabel="score of the class said")
 
 
 def _randomised(axis: Axes, rows: Sequence[RandomisedRow]) -> None:
@@ -244,5 +252,5 @@ def _randomised(axis: Axes, rows: Sequence[RandomisedRow]) -> None:
         ]
         axis.plot(range(len(layers)), means, marker="o", label=_words(name))
     axis.set_xticks(range(len(layers)), layers, rotation=30, ha="right", fontsize=7)
-    axis.set(title="weights random from the last layer down to", ylabel="rank correlation with the map itself")
-    axis.legend(fontsize=7)
+    axis.set_title("weights random, from the last layer down", fontsize=10)
+    axis.set_ylabel("rank correlation with the map itself")

@@ -10,7 +10,7 @@ import pytest
 from inference.evidence import DEFAULT_METHOD
 from inference.report import Method
 from inference.training import evidence_page, spider
-from inference.training.evidence_page import START, Scores
+from inference.training.evidence_page import Scores
 from inference.training.evidence_scores import BASELINE, UNIFORM
 from inference.weights import load_models
 
@@ -48,15 +48,3 @@ def test_deleting_what_the_default_map_shows_lowers_the_score_more_than_deleting
 def test_the_default_map_changes_with_the_weights(scores: Scores) -> None:
     spoilt = [row.rank_correlation for row in scores.randomised if row.map == DEFAULT_METHOD.value]
     assert spoilt[-1] < evidence_page.MOST_ALIKE
-
-
-def test_the_page_is_written_between_its_marks(scores: Scores, tmp_path: Path) -> None:
-    page = tmp_path / "evidence.md"
-    page.write_text(f"# Before\n\n{START}old{evidence_page.END}\n\nAfter\n", encoding="utf-8")
-    text = evidence_page.write(scores, tmp_path, "heading")
-    written = page.read_text(encoding="utf-8")
-    assert written.startswith("# Before")
-    assert written.endswith("After\n")
-    assert "old" not in written
-    assert text in written
-    assert (tmp_path / "evidence.png").stat().st_size > 10_000

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -180,7 +181,7 @@ def test_randomisation_spoils_a_copy_from_the_last_layer_down() -> None:
 
 def _scores(**by_method: tuple[float, float, float]) -> Scores:
     """Method -> energy everywhere, deletion and insertion gain, rank correlation at the end."""
-    zero = np.zeros(1)
+    zero = np.zeros(len(evidence_sanity.FRACTIONS))
     row = Row(map="", finding=Finding.PFIRRMANN, patient=1, abnormal=True, pointing=0, energy=0)
     curve = CurveRow(
         map="",
@@ -231,3 +232,27 @@ def test_discs_are_kept_only_where_the_mask_has_them(monkeypatch: pytest.MonkeyP
     models = SimpleNamespace(localiser=None, grader=grader.eval())
     stack = evidence_scores.read(None, 1, models)  # type: ignore[arg-type]
     assert (len(stack.disc_volumes), stack.missed) == (1, 2)
+
+
+def test_the_page_keeps_its_words_and_changes_its_figures(tmp_path: Path) -> None:
+    both = dict.fromkeys((method.name for method in Method), (0.4, 0.9, 0.2))
+    scores = _scores(baseline=(0.2, 0.5, 0), **both)
+    for finding in evidence_regions.REGIONS:
+        scores.mean_regions[finding] = np.eye(28, 56)
+        for method in Method:
+            scores.mean_maps[method, finding] = np.eye(28, 56)
+    scores.discs.append(7)
+    scores.missed.append(1)
+    scores.image_share.append(0.25)
+    page = tmp_path / "evidence.md"
+    page.write_text(f"# Before\n\n{evidence_page.START}old{evidence_page.END}\n\nAfter\n", encoding="utf-8")
+    text = evidence_page.write(scores, tmp_path, "heading")
+    written = page.read_text(encoding="utf-8")
+    assert written.startswith("# Before")
+    assert written.endswith("After\n")
+    assert "old" not in written
+    assert text in written
+    assert "1 stacks, 7 discs" in text
+    assert "25% lies in the image" in text
+    assert "| excitation backpropagation | 0.90 (0.90 to 0.90) | 0.40 (0.40 to 0.40) |" in text
+    assert (tmp_path / "evidence.png").stat().st_size > 10_000
