@@ -95,6 +95,7 @@ class Messages:
         """Leaves nothing behind of an object that did not come whole."""
         if self._arriving is not None:
             self._arriving.discard()
+        self._arriving, self._buffer = None, bytearray()
 
     def _deadline(self) -> float:
         """By when the next bytes of this message must be here."""

@@ -68,6 +68,7 @@ def run(settings: Settings, stop: StopSignal, on_ready: OnReady = _nobody) -> No
             )
         intake = Intake(spool, ledger, lambda: datetime.now(UTC))
         server = storage_scp.listen(settings.receiver, intake)
+        gc.collect()
         gc.freeze()  # what is there now stays: collecting the associations that ended is quick without it
         serving = threading.Thread(target=server.serve_forever, name="accept", daemon=True)
         serving.start()

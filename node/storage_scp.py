@@ -5,9 +5,9 @@ Log lines name AE titles and addresses, never a patient, a study or an instance.
 
 from __future__ import annotations
 
+import gc
 import logging
 import re
-import select
 import socket
 import ssl
 import threading
@@ -28,11 +28,12 @@ from node.intake import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME, I
 from node.records import Recorded
 from node.refusals import Refusals
 from node.settings import ReceiverSettings
-from node.transport_security import BadCertificates, RenewedContext
+from node.transport_security import BadCertificates, RenewedContext, shake_hands
 
 MORE_CONNECTIONS = 20
 """Beyond the limits of associations: room to tell a few more peers that there is none."""
 END_WITHIN_S = 2.0
+ASSOCIATIONS_BETWEEN_COLLECTIONS = 20
 
 _log = logging.getLogger(__name__)
 
@@ -141,7 +142,7 @@ class Server:
         connection = caller.connection
         try:
             connection = context.wrap_socket(connection, server_side=True, do_handshake_on_connect=False)
-            _shake_hands(connection, caller.heard_by)
+            shake_hands(connection, caller.heard_by)
         except OSError as error:  # ssl.SSLError is one
             reason = (error.reason if isinstance(error, ssl.SSLError) else error.strerror) or type(error).__name__
             self._refusals.note(str(caller.address), f"no TLS: {reason}", kind="no TLS")
@@ -161,24 +162,6 @@ class Server:
             _log.warning("connection of %s closed: %s", caller.address, type(error).__name__)
             connection.close()
             self._desk.leave(caller)
-
-
-def _shake_hands(connection: ssl.SSLSocket, by: float) -> None:
-    """The TLS handshake, whole by ``by`` however slowly the peer drips; raises ``OSError`` otherwise."""
-    connection.setblocking(False)
-    while True:
-        poll = select.poll()
-        try:
-            connection.do_handshake()
-            connection.setblocking(True)
-            return
-        except ssl.SSLWantReadError:
-            poll.register(connection, select.POLLIN)
-        except ssl.SSLWantWriteError:
-            poll.register(connection, select.POLLOUT)
-        left_s = by - time.monotonic()
-        if left_s <= 0 or not poll.poll(left_s * 1000):
-            raise TimeoutError(None, "the handshake took too long")
 
 
 def _application_entity(settings: ReceiverSettings) -> AE:
@@ -205,6 +188,7 @@ class _Desk:
         self._inside: set[Caller] = set()
         self._open: dict[Association, Caller] = {}
         self._tallies: dict[Association, Counter[str]] = {}
+        self._ended = 0
 
     # Coming and going.
 
@@ -238,6 +222,10 @@ class _Desk:
             caller = self._open.pop(association, None)
             if caller is not None:
                 self._inside.discard(caller)
+            self._ended += 1
+            is_time_to_tidy = self._ended % ASSOCIATIONS_BETWEEN_COLLECTIONS == 0
+        if is_time_to_tidy:
+            gc.collect()  # pynetdicom's associations are circles, which Python leaves lying about for long
 
     def associations(self) -> list[Association]:
         with self._lock:

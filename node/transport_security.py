@@ -5,8 +5,10 @@ TLS 1.2 or newer, ciphers with forward secrecy and authenticated encryption only
 
 from __future__ import annotations
 
+import select
 import ssl
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -52,6 +54,24 @@ def _why(error: OSError) -> str:
     if isinstance(error, ssl.SSLError):
         return error.reason or "not PEM, or the key is not the certificate's"
     return error.strerror or type(error).__name__
+
+
+def shake_hands(connection: ssl.SSLSocket, by: float) -> None:
+    """The TLS handshake, whole by ``by`` however slowly the peer drips; raises ``OSError`` otherwise."""
+    connection.setblocking(False)
+    while True:
+        poll = select.poll()
+        try:
+            connection.do_handshake()
+            connection.setblocking(True)
+            return
+        except ssl.SSLWantReadError:
+            poll.register(connection, select.POLLIN)
+        except ssl.SSLWantWriteError:
+            poll.register(connection, select.POLLOUT)
+        left_s = by - time.monotonic()
+        if left_s <= 0 or not poll.poll(left_s * 1000):
+            raise TimeoutError(None, "the handshake took too long")
 
 
 class RenewedContext:
