@@ -66,18 +66,22 @@ def in_cells(
     """(len(LEARNED), discs, 9, 28, 56) float32, not negative: the maps before they are put into the source images.
 
     A cell is the mean over ``CELL_PX`` x ``CELL_PX`` pixels of the patch. All discs run together, on the network's
-    device.
+    device; after running out of memory half as many at a time.
     """
-    device = grader.feature_mean.device
-    batch = _Batch(
-        images=torch.from_numpy(np.stack([disc.voxels for disc in disc_volumes])).to(device),
-        present=torch.from_numpy(np.stack([disc.slice_present for disc in disc_volumes])).to(device),
-        features=torch.from_numpy(np.stack([disc.features for disc in disc_volumes])).to(device),
-        zones=torch.from_numpy(np.stack([disc.zones for disc in disc_volumes])).to(device),
-        signs=torch.tensor([[_sign(said, finding) for said in grades] for finding in LEARNED], device=device),
-    )
-    maps: VoxelArray = _METHODS[method](batch, grader).cpu().numpy()
-    return maps
+    size = len(disc_volumes)
+    while True:
+        try:
+            parts = [
+                _METHODS[method](_batch(disc_volumes[i : i + size], grader, grades[i : i + size]), grader).cpu()
+                for i in range(0, len(disc_volumes), size)
+            ]
+        except torch.OutOfMemoryError:
+            if size == 1:
+                raise
+            size = (size + 1) // 2
+        else:
+            maps: VoxelArray = torch.cat(parts, 1).numpy()
+            return maps
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -88,6 +92,17 @@ class _Batch:
     zones: Tensor
     signs: Tensor
     """(len(LEARNED), discs): 1 where the finding's score is explained, -1 where its negative is."""
+
+
+def _batch(disc_volumes: Sequence[DiscVolume], grader: DiscGrader, grades: Sequence[Grades]) -> _Batch:
+    device = grader.feature_mean.device
+    return _Batch(
+        images=torch.from_numpy(np.stack([disc.voxels for disc in disc_volumes])).to(device),
+        present=torch.from_numpy(np.stack([disc.slice_present for disc in disc_volumes])).to(device),
+        features=torch.from_numpy(np.stack([disc.features for disc in disc_volumes])).to(device),
+        zones=torch.from_numpy(np.stack([disc.zones for disc in disc_volumes])).to(device),
+        signs=torch.tensor([[_sign(said, finding) for said in grades] for finding in LEARNED], device=device),
+    )
 
 
 def _sign(said: Grades, finding: Finding) -> float:

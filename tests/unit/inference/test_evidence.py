@@ -171,3 +171,23 @@ def test_a_normal_and_an_abnormal_grade_are_explained_by_opposite_evidence() -> 
         assert np.abs(one - other).max() > 0.1 * one.max()
     one, other = (in_cells([disc], network, [said], Method.GRADIENT_SALIENCY) for said in (normal, abnormal))
     np.testing.assert_array_equal(one, other)
+
+
+class _SmallMemory(DiscGrader):
+    """Holds one disc at a time."""
+
+    def forward(self, images: torch.Tensor, slice_present: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
+        if len(images) > 1:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return super().forward(images, slice_present, features)
+
+
+def test_after_running_out_of_memory_the_maps_are_the_same() -> None:
+    network = _network()
+    small = _SmallMemory(features=FEATURES, slice_weights=TRAINED_WEIGHTS, widths=(4, 6, 8, 8, 8), hidden=8).eval()
+    small.load_state_dict(network.state_dict())
+    drawn = drawn_spine()
+    discs = cut(drawn.volume, drawn.spine)
+    grades = [_grades()] * len(discs)
+    one, other = (in_cells(discs, each, grades, Method.GUIDED_BACKPROPAGATION) for each in (network, small))
+    np.testing.assert_allclose(one, other, atol=1e-4 * one.max())
