@@ -15,13 +15,15 @@ from sr_templates.segmentation import CREATOR
 from sr_templates.source_study import SourceStudy
 from sr_templates.view import explained
 
-SERIES_DESCRIPTION = "Lumbar disc grading evidence - RESEARCH USE ONLY"
 LEAST = 0.02
 """A slice on which no value reaches this share of the maximum is left out."""
 
 
 def parametric_maps(report: Report, source: SourceStudy, run: Run) -> tuple[Rendered, ...]:
-    """One object for each (finding, method) that has evidence at some abnormal disc; all in one series."""
+    """One object for each (finding, method) that has evidence at some abnormal disc.
+
+    Each is a series of its own under the same number: viewers (OHIF 3) show the first map of a series only.
+    """
     by_finding: dict[tuple[Finding, Method], list[EvidenceMap]] = {}
     for disc in report.discs:
         for evidence in explained(disc):
@@ -65,7 +67,7 @@ def _parametric_map(  # noqa: PLR0913, PLR0917 - what the map is of, and whose
         kind=OutputKind.PARAMETRIC_MAP,
         index=index,
         sop_class_uid=ParametricMapStorage,
-        description=SERIES_DESCRIPTION,
+        description=f"Evidence: {TITLES[finding]} - RESEARCH USE ONLY"[:64],
         source=source,
         model=report.model,
         run=run,
@@ -91,6 +93,7 @@ def _parametric_map(  # noqa: PLR0913, PLR0917 - what the map is of, and whose
         derived_pixel_contrast=pm.DerivedPixelContrastValues.NONE,
         **stand_ins.identity(envelope),
     )
+    envelope.SeriesInstanceUID = provenance.uid("map", envelope.SeriesInstanceUID, finding.value, method.value)
     envelope.Modality, envelope.BodyPartExamined = "OT", "LSPINE"
     title = f"Evidence of {TITLES[finding]}"
     return Rendered(kind=OutputKind.PARAMETRIC_MAP, title=title, dataset=provenance.dressed(built, envelope))

@@ -141,9 +141,9 @@ def block_of(disc: DiscGrading, view: View, slice_index: int) -> Block:
         add("no abnormal grading", overlay.FAINT)
     hot = explained_on(disc, slice_index)
     if hot and set(hot) == set(abnormal_findings(disc)):
-        add("Saliency: all of these", overlay.WORDS)
+        add("Evidence: all of these", overlay.WORDS)
     elif hot:
-        add(f"Saliency: {', '.join(in_sentence(f) for f in hot)}", overlay.WORDS)
+        add(f"Evidence: {', '.join(in_sentence(f) for f in hot)}", overlay.WORDS)
     if is_level_doubtful(disc):
         add("Level uncertain: count the levels", overlay.ABNORMAL)
     return Block(wanted_y=float(view.pixels(disc.center_lps_mm)[1]) - NAME_PX / 2, lines=tuple(lines))
@@ -159,8 +159,8 @@ def _headline(disc: DiscGrading) -> str:
 
 
 def _draw_legend(draw: ImageDraw.ImageDraw, y: int, report: Report) -> None:
-    overlay.write(draw, MARGIN, y + 8, "Saliency", 14, overlay.FAINT)
-    overlay.draw_heat_bar(draw, MARGIN + 64, y + 11, 90, 11)
+    overlay.write(draw, MARGIN, y + 8, "Evidence", 14, overlay.FAINT)
+    overlay.draw_heat_bar(draw, MARGIN + 68, y + 11, 90, 11)
     legend = "weak to strong, abnormal findings only; dotted: outline from the disc's own mid-slice"
     overlay.write(draw, MARGIN + 162, y + 8, legend, 14, overlay.FAINT)
     overlay.write(draw, MARGIN, y + 34, model_words(report), 14, overlay.FAINT)

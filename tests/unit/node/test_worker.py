@@ -306,3 +306,34 @@ def test_nothing_is_delivered_before_it_is_sent(ledger: Ledger, spool: Spool, st
     bench.work(bench.receive(study.source))
     counts = ledger.delivery_counts()["pacs"]
     assert counts[DeliveryState.DUE] == sum(counts.values()) > 0
+
+
+def test_a_later_generation_names_the_documents_that_it_replaces(
+    ledger: Ledger, spool: Spool, study: GradedStudy
+) -> None:
+    bench = Bench(ledger, spool, lambda _: study.report)
+    bench.work(bench.receive(study.source))
+    made_before = [pydicom.dcmread(spool.absolute(item.path)) for item in ledger.due_deliveries(bench.clock, limit=9)]
+    late = deepcopy(study.source[0])
+    late.SOPInstanceUID = late.file_meta.MediaStorageSOPInstanceUID = "2.25.4711"
+    second = bench.receive([late], at=CLOSED + timedelta(minutes=5))
+    assert bench.work(second) is StudyState.GRADED
+    for item in ledger.due_deliveries(bench.clock, limit=9):
+        if item.study_id != second:
+            continue
+        document = pydicom.dcmread(spool.absolute(item.path))
+        (earlier,) = document.PredecessorDocumentsSequence[0].ReferencedSeriesSequence
+        (reference,) = earlier.ReferencedSOPSequence
+        (replaced,) = [old for old in made_before if old.SOPInstanceUID == reference.ReferencedSOPInstanceUID]
+        assert replaced.SOPClassUID == document.SOPClassUID
+        assert replaced.SeriesInstanceUID == earlier.SeriesInstanceUID
+
+
+def test_all_forms_of_the_measurement_report_are_kept_and_one_is_listed(
+    ledger: Ledger, spool: Spool, study: GradedStudy
+) -> None:
+    bench = Bench(ledger, spool, lambda _: study.report)
+    bench.work(bench.receive(study.source))
+    kinds = [result.kind for _, result in ledger.results(STUDY_UID)]
+    assert sorted(kinds) == ["measurement_report"] * 3 + ["text_report"]
+    assert len(ledger.due_deliveries(bench.clock, limit=9)) == 2

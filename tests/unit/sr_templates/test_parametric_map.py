@@ -27,8 +27,11 @@ def maps(study: GradedStudy) -> list[Dataset]:
 def test_there_is_one_for_each_abnormal_finding_with_evidence(maps: list[Dataset]) -> None:
     said = [item.SharedFunctionalGroupsSequence[0].RealWorldValueMappingSequence[0].LUTLabel for item in maps]
     assert said == ["DISC_NARROWING", "PFIRRMANN"]
-    assert len({item.SeriesInstanceUID for item in maps}) == 1
-    assert [item.InstanceNumber for item in maps] == [1, 2]
+    assert [item.SeriesDescription for item in maps] == [
+        "Evidence: Disc narrowing - RESEARCH USE ONLY",
+        "Evidence: Pfirrmann grade - RESEARCH USE ONLY",
+    ]
+    assert len({item.SeriesInstanceUID for item in maps}) == 2
 
 
 def test_the_numbers_are_those_of_the_evidence_on_the_slices_they_lie_on(

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from pydicom import Dataset, dcmread
 from pydicom.uid import UID
 
+from inference.anatomy import DiscLevel
 from sr_templates import provenance, source_study
 from sr_templates.provenance import OutputKind, Run
 from sr_templates.source_study import SourceStudy
@@ -24,7 +25,7 @@ def joined_study(**header: object) -> SourceStudy:
     instance = graded_study().source[0]
     for keyword, value in header.items():
         setattr(instance, keyword, value)
-    return source_study.read_source([instance], STUDY_UID)
+    return source_study.read_source([instance], instance.StudyInstanceUID)
 
 
 def envelope(source: SourceStudy, run: Run = RUN, index: int = 1, kind: OutputKind = OutputKind.TEXT_REPORT) -> Dataset:
@@ -153,3 +154,26 @@ def test_institution_names_lose_accents_only_where_they_must() -> None:
 def test_versions_of_program_and_weights_are_both_told() -> None:
     assert list(envelope(joined_study()).SoftwareVersions) == ["0.1.0", "weights 0.1.0"]
     assert envelope(joined_study(), replace(RUN, software_version="")).SoftwareVersions == "weights 0.1.0"
+
+
+def tracked(run: Run, **header: object) -> str:
+    return provenance.disc_tracking_uid(joined_study(**header), run, DiscLevel.L4_L5)
+
+
+def test_a_patient_s_disc_keeps_its_tracking_uid_from_study_to_study() -> None:
+    keyed = replace(RUN, tracking_key="secret")
+    first = tracked(keyed)
+    assert tracked(keyed, StudyInstanceUID="2.25.2001", StudyDate="20280101", PatientName="M^J") == first
+    assert tracked(keyed, PatientID="TEST-2") != first
+    assert tracked(keyed, IssuerOfPatientID="OTHER HOSPITAL") != first
+    assert provenance.disc_tracking_uid(joined_study(), keyed, DiscLevel.L5_S1) != first
+
+
+def test_who_lacks_the_key_cannot_try_out_patient_ids_on_a_tracking_uid() -> None:
+    assert tracked(replace(RUN, tracking_key="one")) != tracked(replace(RUN, tracking_key="two"))
+
+
+def test_without_a_key_or_a_patient_id_a_tracking_uid_is_the_study_s_own() -> None:
+    for run, header in ((RUN, {}), (replace(RUN, tracking_key="secret"), {"PatientID": ""})):
+        assert tracked(run, **header) == tracked(run, **header)
+        assert tracked(run, **header) != tracked(run, StudyInstanceUID="2.25.2001", **header)

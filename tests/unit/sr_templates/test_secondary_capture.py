@@ -169,7 +169,7 @@ def test_the_words_beside_a_disc_name_what_is_abnormal_and_what_the_saliency_is_
     headline, *others = words_beside(study, disc_index=4, slice_index=7)
     assert headline == "L4/L5   Pfirrmann 4 (70 %) !"
     assert " ".join(others) == (
-        "Abnormal: disc narrowing, upper marrow change Saliency: Pfirrmann grade, disc narrowing"
+        "Abnormal: disc narrowing, upper marrow change Evidence: Pfirrmann grade, disc narrowing"
     )
     assert words_beside(study, disc_index=4, slice_index=0)[-1].endswith("change")
 
@@ -178,7 +178,7 @@ def test_saliency_of_everything_abnormal_is_said_shortly(study: GradedStudy) -> 
     disc = study.report.discs[4]
     grades = {Finding.PFIRRMANN: pfirrmann(4), Finding.DISC_NARROWING: binary(1, 0.9)}
     only = replace(study, report=replace(study.report, discs=(replace(disc, grades=grades),)))
-    assert words_beside(only, disc_index=0, slice_index=7)[-1] == "Saliency: all of these"
+    assert words_beside(only, disc_index=0, slice_index=7)[-1] == "Evidence: all of these"
 
 
 def test_a_doubtful_level_is_said_beside_the_disc(study: GradedStudy) -> None:
