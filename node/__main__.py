@@ -152,16 +152,24 @@ def retry(study: str, config: Path | None) -> None:
 @click.option("--ae-title", help="and an AE title.")
 @_CONFIG
 def echo(archive: str | None, host: str | None, port: int | None, ae_title: str | None, config: Path | None) -> None:
-    """Ask an archive whether it answers (C-ECHO)."""
+    """Ask an archive, or all of the settings, whether it answers (C-ECHO) and which of our results it would take."""
+    from node import echo as echoes
     from node import sender
 
     loaded = _load(config)
-    target = _archive(loaded, archive, host, port, ae_title)
-    peer = sender.peer_of(target, loaded.delivery.connect_timeout_s)
-    try:
-        click.echo(f"{target.name} ({peer.address}): {sender.echo(peer)}")
-    except sender.SendError as error:
-        raise click.ClickException(f"{target.name}: {error}") from error
+    if archive is None and host is None and loaded.archives:
+        targets = loaded.archives
+    else:
+        targets = (_archive(loaded, archive, host, port, ae_title),)
+    silent = []
+    for target in targets:
+        peer = sender.peer_of(target, loaded.delivery.connect_timeout_s)
+        try:
+            click.echo("\n".join(echoes.lines(target.name, peer, echoes.ask(peer))))
+        except sender.SendError as error:
+            silent.append(f"{target.name}: {error}")
+    if silent:
+        raise click.ClickException("\n".join(silent))
 
 
 @main.group()

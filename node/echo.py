@@ -1,0 +1,79 @@
+"""Asks an archive whether it answers, and which of the objects that this node makes it would take."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian
+from pynetdicom import AE
+from pynetdicom.presentation import build_context
+
+from node import sender
+from node.retry import judge
+
+VERIFICATION = UID("1.2.840.10008.1.1")
+RESULT_CLASSES = tuple(
+    UID(f"1.2.840.10008.5.1.4.1.1.{ending}")
+    for ending in ("88.34", "88.33", "88.22", "88.11", "7", "11.1", "88.59", "104.1", "30")
+)
+"""Comprehensive 3D, Comprehensive, Enhanced and Basic Text SR; Secondary Capture; Grayscale Softcopy Presentation
+State; Key Object Selection; Encapsulated PDF; Parametric Map (PS3.4 section B.5)."""
+ANSWER_WITHIN_S = 30
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Answer:
+    """What an archive said."""
+
+    status: str
+    """Of the C-ECHO, e.g. ``0x0000 success``."""
+    implementation: str
+    """What it calls its software; empty where it does not say."""
+    accepted: tuple[tuple[str, tuple[str, ...]], ...]
+    """Names of SOP classes, each with those of the transfer syntaxes."""
+    refused: tuple[str, ...]
+
+
+def ask(peer: sender.Peer) -> Answer:
+    """A C-ECHO over an association that proposes every SOP class of our results.
+
+    Raises:
+        sender.SendError: no association, or no answer; the message says why.
+    """
+    ae = AE(ae_title=peer.calling_ae_title)
+    ae.connection_timeout = peer.connect_timeout_s
+    ae.acse_timeout = ae.dimse_timeout = ae.network_timeout = ANSWER_WITHIN_S
+    syntaxes = (ExplicitVRLittleEndian, ImplicitVRLittleEndian)
+    contexts = [build_context(VERIFICATION)]
+    contexts += [build_context(sop_class, syntax) for sop_class in RESULT_CLASSES for syntax in syntaxes]
+    association = ae.associate(peer.host, peer.port, contexts=contexts, ae_title=peer.ae_title)
+    if not association.is_established:
+        return Answer(status=sender.echo(peer), implementation="", accepted=(), refused=_names(RESULT_CLASSES))
+    try:
+        accepted: dict[UID, list[str]] = {}
+        for context in association.accepted_contexts:
+            accepted.setdefault(UID(str(context.abstract_syntax)), []).append(context.transfer_syntax[0].name)
+        code = association.send_c_echo().get("Status") if VERIFICATION in accepted else None
+        version = association.acceptor.implementation_version_name
+    finally:
+        if association.is_established:
+            association.release()
+    return Answer(
+        status="no C-ECHO: it does not accept the Verification SOP Class" if code is None else judge(int(code))[1],
+        implementation=str(version or ""),
+        accepted=tuple((item.name, tuple(accepted[item])) for item in RESULT_CLASSES if item in accepted),
+        refused=_names(item for item in RESULT_CLASSES if item not in accepted),
+    )
+
+
+def _names(classes: Iterable[UID]) -> tuple[str, ...]:
+    return tuple(item.name for item in classes)
+
+
+def lines(name: str, peer: sender.Peer, answer: Answer) -> list[str]:
+    """The answer for the operator."""
+    software = f", {answer.implementation}" if answer.implementation else ""
+    told = [f"{name} ({peer.address}): {answer.status}, without TLS{software}"]
+    told += [f"  accepts {what} ({', '.join(syntaxes)})" for what, syntaxes in answer.accepted]
+    return told + [f"  refuses {what}" for what in answer.refused]
