@@ -195,14 +195,14 @@ def evidence(data: Path, out: Path, stacks: int | None, device: str, threads: in
     from inference.training import evidence_page, spider
     from inference.weights import DeviceError, WeightsError, load_models
 
+    patients = spider.stack_patients(data)[:stacks]
+    if not patients:
+        raise click.ClickException(f"no stacks with masks in {data / 'stacks'}: --data is the SPIDER folder")
     torch.set_num_threads(threads)
     try:
         models = load_models(device)
     except (DeviceError, WeightsError) as error:
         raise click.ClickException(str(error)) from error
-    patients = spider.stack_patients(data)[:stacks]
-    if not patients:
-        raise click.ClickException(f"no stacks with masks in {data / 'stacks'}")
     limit = f" --stacks {stacks}" if stacks else ""
     heading = (
         f"{datetime.now(UTC):%Y-%m-%d}, `spinenode evaluate evidence --data {data} --out {out}{limit}`, "
