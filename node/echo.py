@@ -15,10 +15,11 @@ from node.retry import judge
 VERIFICATION = UID("1.2.840.10008.1.1")
 RESULT_CLASSES = tuple(
     UID(f"1.2.840.10008.5.1.4.1.1.{ending}")
-    for ending in ("88.34", "88.33", "88.22", "88.11", "7", "11.1", "88.59", "104.1", "30")
+    for ending in ("88.34", "88.33", "88.22", "88.11", "7", "7.4", "11.1", "88.59", "104.1", "66.4", "30")
 )
-"""Comprehensive 3D, Comprehensive, Enhanced and Basic Text SR; Secondary Capture; Grayscale Softcopy Presentation
-State; Key Object Selection; Encapsulated PDF; Parametric Map (PS3.4 section B.5)."""
+"""Comprehensive 3D, Comprehensive, Enhanced and Basic Text SR; Secondary Capture of one frame and of several in
+true colour; Grayscale Softcopy Presentation State; Key Object Selection; Encapsulated PDF; Segmentation; Parametric Map
+(PS3.4 section B.5)."""
 ANSWER_WITHIN_S = 30
 
 

@@ -26,7 +26,7 @@ def test_it_tells_what_the_archive_takes_and_in_which_transfer_syntaxes() -> Non
         answer = ask(peer(archive.port))
     assert answer.status == "0x0000 success"
     assert answer.accepted == (("Basic Text SR Storage", ("Implicit VR Little Endian",)),)
-    assert len(answer.refused) == 8
+    assert len(answer.refused) == 10
     assert "Comprehensive 3D SR Storage" in answer.refused
 
 
