@@ -8,7 +8,7 @@ import logging
 import platform
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Protocol
 
@@ -25,6 +25,8 @@ _NOT_FOR_THE_RECEIVER = ("numpy", "PIL", "gdcm", "openjpeg", "rle", "jpeg_ls", "
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
 """mallopt(3)."""
+
+REFUSALS_TOLD_EVERY_S = 600.0
 
 _log = logging.getLogger(__name__)
 
@@ -74,7 +76,9 @@ def run(settings: Settings, stop: StopSignal, on_ready: OnReady = _nobody) -> No
         serving.start()
         web = _open_stow(settings, intake)
         on_ready(server.port(is_tls=False), server.port(is_tls=True))
-        stop.wait()
+        while not stop.wait(REFUSALS_TOLD_EVERY_S):
+            _tell(server.take_refusals())
+        _tell(server.take_refusals())
         server.stop()
         if web is not None:
             web.shutdown()
@@ -82,6 +86,12 @@ def run(settings: Settings, stop: StopSignal, on_ready: OnReady = _nobody) -> No
         serving.join()
     finally:
         ledger.close()
+
+
+def _tell(refusals: Mapping[str, int]) -> None:
+    if refusals:
+        told = "; ".join(f"{count} times: {why}" for why, count in sorted(refusals.items()))
+        _log.warning("turned away since this was last told: %s", told)
 
 
 def _open_stow(settings: Settings, intake: Intake) -> StowServer | None:

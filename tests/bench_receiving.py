@@ -4,7 +4,8 @@ DCMTK's storescu sends MR images of 526 kB over 1, 4 and 8 associations to this 
 DCMTK's storescp, in turn; the table shows medians of the rounds. Nagle's algorithm is off at both ends, by a shim that
 is compiled here: without it DCMTK (and Orthanc, which uses it) stalls 45 ms with each image, and everybody looks good.
 
-``--associations N`` instead opens and closes N associations and shows the receiver's memory as it goes.
+``--at-once N`` sends the images over N associations at once to the node alone, and shows its highest memory.
+``--associations N`` opens and closes N associations and shows the receiver's memory as it goes.
 """
 
 from __future__ import annotations
@@ -55,10 +56,13 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=540)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--associations", type=int, default=0)
+    parser.add_argument("--at-once", type=int, default=0)
     wanted = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=Path.cwd()) as folder:
         if wanted.associations:
             _soak(Path(folder), wanted.associations)
+        elif wanted.at_once:
+            _at_once(Path(folder), wanted.images, wanted.at_once)
         else:
             _side_by_side(Path(folder), wanted.images, wanted.rounds)
 
@@ -103,6 +107,27 @@ def _soak(folder: Path, associations: int) -> None:
                 print(f"{number:>14}{receiver.rss_mb:>10.2f}{receiver.threads:>9}{receiver.open_files:>7}", flush=True)
             command = [echoscu, "-aec", "SPINENODE", "127.0.0.1", str(receiver.port)]
             subprocess.run(command, check=True, timeout=60)
+
+
+def _at_once(folder: Path, images: int, senders: int) -> None:
+    os.environ["LD_PRELOAD"] = str(_compiled_shim(folder))
+    folders = _write_images(folder / "images", images, senders, serial=1)
+    storescu = _program("storescu")
+    with Receiver(folder) as receiver:
+        before_mb = peak_mb = receiver.rss_mb
+        words = [storescu, "-aec", "SPINENODE", "+sd", "127.0.0.1", str(receiver.port)]
+        started = time.monotonic()
+        processes = [subprocess.Popen([*words, part]) for part in folders]
+        while any(process.poll() is None for process in processes):
+            peak_mb = max(peak_mb, receiver.rss_mb)
+            time.sleep(0.02)
+        took_s = time.monotonic() - started
+        refused = sum(process.returncode != 0 for process in processes)
+        ledger = receiver.ledger()
+        kept = sum(study.instance_count for study in ledger.open_studies())
+        ledger.close()
+    print(f"{images} images over {senders} associations: {took_s:.1f} s, {images / took_s:.0f} images/s, {kept} kept, ")
+    print(f"{refused} associations failed; RSS {before_mb:.0f} MB before, {peak_mb:.0f} MB at most")
 
 
 def _compiled_shim(folder: Path) -> Path:

@@ -152,6 +152,18 @@ def test_an_address_that_is_not_allowed_is_cut_off_before_a_word(tmp_path: Path)
 
 
 @pytest.mark.slow
+def test_who_was_turned_away_is_counted_and_told_without_a_name(tmp_path: Path) -> None:
+    with Receiver(tmp_path) as receiver:
+        for number in range(3):
+            assert associate(receiver, called=f"OTHER{number}").is_rejected
+        receiver.stop()
+        assert (
+            "turned away since this was last told: 3 times: called another AE title than receiver.ae_title"
+            in receiver.log
+        )
+
+
+@pytest.mark.slow
 def test_the_limit_of_associations_is_a_transient_refusal(tmp_path: Path) -> None:
     with Receiver(tmp_path, maximum_associations=1) as receiver:
         first = associate(receiver)

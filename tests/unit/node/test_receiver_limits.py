@@ -22,6 +22,8 @@ from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
 from tests.receiving import Receiver
 from tests.unit.node.encoded_images import encoded, mr_image
 
+pytestmark = pytest.mark.slow
+
 SECONDS_OF_SILENCE = 4
 OPEN_CLOSE = 3000
 
