@@ -21,15 +21,26 @@ help:  ## list these targets
 
 setup: $(SETUP)  ## build .venv and install everything (TORCH=..., TORCH_PIP_ARGS=... choose the torch build)
 
+# A build of torch that is asked for by name is kept until another one is; changing it makes .venv anew, since pip takes
+# one build of a version for another.
+ifneq ($(origin TORCH)$(origin TORCH_PIP_ARGS),filefile)
+CLEAR := --clear
+CHOICE := .venv/.torch-choice
+.PHONY: FORCE
+$(CHOICE): FORCE
+	@mkdir -p .venv && (echo '$(TORCH) $(TORCH_PIP_ARGS)' | cmp -s - $@ || echo '$(TORCH) $(TORCH_PIP_ARGS)' > $@)
+endif
+
 # torch first and by itself, so that no other package's range pulls a build that was not asked for.
-$(SETUP): pyproject.toml setup.cfg constraints.txt Makefile
+$(SETUP): pyproject.toml setup.cfg constraints.txt Makefile $(CHOICE)
 	@echo "[setup 1/4] virtual environment in .venv ($$($(PYTHON) --version))"
 	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed; set PYTHON=...") if sys.version_info < (3, 11) else None'
-	@$(PYTHON) -m venv .venv
+	@$(PYTHON) -m venv $(CLEAR) .venv
+	@echo '$(TORCH) $(TORCH_PIP_ARGS)' > .venv/.torch-choice
 	@echo "[setup 2/4] pip"
 	@$(PIP) install --quiet --upgrade pip
 	@echo "[setup 3/4] $(TORCH) (the longest step: a few hundred MB, several GB for a CUDA build)"
-	@$(PIP) install --quiet $(TORCH_PIP_ARGS) "$(TORCH)"
+	@$(PIP) install --progress-bar on $(TORCH_PIP_ARGS) "$(TORCH)"
 	@echo "[setup 4/4] spinenode and its dependencies"
 	@$(PIP) install --quiet -c constraints.txt -e ".[test]"
 	@touch $@

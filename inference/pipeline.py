@@ -13,6 +13,7 @@ import pydicom
 
 from inference import detection, discs, evidence, grading, labelling, measurements, selection, stacking
 from inference.anatomy import Spine
+from inference.brightness import from_zero
 from inference.grades import SPINENET_EIGHT, TITLES, Finding, Grades
 from inference.report import Declined, DiscGrading, EvidenceMap, RejectedSeries, Report
 from inference.volume import SagittalVolume, Unsuitable
@@ -47,15 +48,15 @@ def grade(
     choice, stacked = _choose_and_stack(instances, minimum_slices)
     if stacked is None:
         return _declined(instances, choice.reason or "", choice.rejected, models)
+    volume, brightness_notes = from_zero(stacked.volume)
     stopwatch.lap("load")
     try:
-        spine = labelling.name(detection.find(stacked.volume, models.localiser))
+        spine = labelling.name(detection.find(volume, models.localiser))
     except Unsuitable as unsuitable:
         return _declined(instances, str(unsuitable), choice.rejected, models)
     stopwatch.lap("localise")
-    volume = stacked.volume
     discs_graded = _grade_discs(volume, spine, models, with_evidence, stopwatch)
-    quality = [*choice.notes, *stacked.notes, *spine.doubts, *_doubts_of_levels(spine)]
+    quality = [*choice.notes, *stacked.notes, *brightness_notes, *spine.doubts, *_doubts_of_levels(spine)]
     if volume.voxels.shape[0] == 1:
         quality.append(SINGLE_SLICE)
     quality.extend(_not_assessed(discs_graded))

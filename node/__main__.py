@@ -23,6 +23,16 @@ _CONFIG = click.option(
 )
 
 
+class _AeTitle(click.ParamType):
+    name = "AE title"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        try:
+            return node_settings.checked_ae_title(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
 class _Commands(click.Group):
     """Turns the errors that an operator can mend into one plain message and exit status 1."""
 
@@ -97,8 +107,8 @@ def grade(folders: tuple[Path, ...], json_file: str | None, out: Path | None, de
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path, exists=True))
 @click.argument("host")
 @click.argument("port", type=click.IntRange(1, 65535))
-@click.argument("ae_title", metavar="AE")
-@click.option("--calling", default="SPINENODE", show_default=True, help="Our AE title.")
+@click.argument("ae_title", metavar="AE", type=_AeTitle())
+@click.option("--calling", type=_AeTitle(), default="SPINENODE", show_default=True, help="Our AE title.")
 def send(folder: Path, host: str, port: int, ae_title: str, calling: str) -> None:
     """Send every DICOM file below DIR to HOST PORT AE, each in its own transfer syntax."""
     from node import sender, study_files
@@ -145,11 +155,27 @@ def retry(study: str, config: Path | None) -> None:
         raise click.ClickException(str(error)) from error
 
 
+@main.command("give-up", epilog="Example:  spinenode give-up 17 --config deploy/node.toml")
+@click.argument("study", metavar="STUDY")
+@_CONFIG
+def give_up(study: str, config: Path | None) -> None:
+    """Stop trying to deliver the results of a study; `spinenode retry STUDY` takes it up again.
+
+    Nothing is deleted: results and images stay in the spool.
+    """
+    from node import overview
+
+    try:
+        click.echo(overview.give_up(_load(config), study))
+    except overview.NothingToRetry as error:
+        raise click.ClickException(str(error)) from error
+
+
 @main.command(epilog="Example:  spinenode echo pacs --config deploy/node.toml")
 @click.argument("archive", required=False)
 @click.option("--host", help="Instead of a configured archive: an address,")
 @click.option("--port", type=click.IntRange(1, 65535), help="a port,")
-@click.option("--ae-title", help="and an AE title.")
+@click.option("--ae-title", type=_AeTitle(), help="and an AE title.")
 @_CONFIG
 def echo(archive: str | None, host: str | None, port: int | None, ae_title: str | None, config: Path | None) -> None:
     """Ask an archive, or all of the settings, whether it answers (C-ECHO) and which of our results it would take."""
@@ -243,7 +269,7 @@ def _archive(
     if name is None:
         if host is None or port is None or ae_title is None:
             raise click.UsageError("name an archive of the settings, or give --host, --port and --ae-title")
-        return node_settings.ArchiveSettings(name=host, host=host, port=port, ae_title=ae_title)
+        return node_settings.ArchiveSettings(name="archive", host=host, port=port, ae_title=ae_title)
     for archive in loaded.archives:
         if archive.name == name:
             return archive

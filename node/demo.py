@@ -22,6 +22,8 @@ from node.records import StudyState
 
 Say = Callable[[str], None]
 
+MARKER = ".spinenode-demo"
+"""Only a folder that holds this file is emptied."""
 QUIET_S = 2.0
 READY_WITHIN_S = 90.0
 DONE_WITHIN_S = 120.0
@@ -59,11 +61,13 @@ def run(out: Path, *, keep_running: bool, say: Say) -> None:
 
 def _fresh(out: Path) -> Path:
     """An empty folder; what an earlier demonstration left is removed, anybody else's files are not."""
-    if out.exists() and any(out.iterdir()) and not (out / "node.toml").exists():
-        raise DemoFailed(f"{out} holds other files; give an empty folder with --out")
-    shutil.rmtree(out, ignore_errors=True)
     try:
-        out.mkdir(parents=True)
+        if out.exists() and any(out.iterdir()):
+            if not (out / MARKER).exists():
+                raise DemoFailed(f"{out} holds other files; give a new or empty folder with --out")
+            shutil.rmtree(out)
+        out.mkdir(parents=True, exist_ok=True)
+        (out / MARKER).write_text("`spinenode demo` made this folder, and empties it when it runs again.\n")
     except OSError as error:
         raise DemoFailed(f"cannot make {out}: {error.strerror}") from error
     return out.absolute()

@@ -10,6 +10,7 @@ from pynetdicom import AE
 from pynetdicom.presentation import build_context
 
 from node import sender
+from node.host_names import why_unknown
 from node.retry import judge
 
 VERIFICATION = UID("1.2.840.10008.1.1")
@@ -42,6 +43,8 @@ def ask(peer: sender.Peer) -> Answer:
     Raises:
         sender.SendError: no association, or no answer; the message says why.
     """
+    if unknown := why_unknown(peer.host, peer.port):
+        raise sender.SendError(unknown)
     ae = AE(ae_title=peer.calling_ae_title)
     ae.connection_timeout = peer.connect_timeout_s
     ae.acse_timeout = ae.dimse_timeout = ae.network_timeout = ANSWER_WITHIN_S

@@ -45,6 +45,8 @@ def grade_folders(
         models = load_models(device)
     except (WeightsError, DeviceError) as error:
         raise CannotGrade(str(error)) from error
+    if out is not None:
+        _prepare(out, folders)
     failures = 0
     with _json_lines(json_file) as lines:
         for number, folder in enumerate(tqdm(folders, unit="study", disable=len(folders) == 1), start=1):
@@ -59,10 +61,21 @@ def grade_folders(
     return FAILED if failures else 0
 
 
+def _prepare(out: Path, folders: Sequence[Path]) -> None:
+    """The folder for the results; with several inputs a table that says which of its folders is whose."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        if len(folders) > 1:
+            lines = [f"{number:03d}\t{folder}\n" for number, folder in enumerate(folders, start=1)]
+            (out / "inputs.tsv").write_text("".join(lines), encoding="utf-8")
+    except OSError as error:
+        raise CannotGrade(f"cannot write to {out}: {error.strerror}") from error
+
+
 def _grade_folder(folder: Path, models: Models, out: Path | None) -> dict[str, Any]:
     try:
         files = study_files.read(study_files.files_below(folder))
-        outcome = _with_unreadable(pipeline.grade(files.instances, models, clock=time.perf_counter), files, folder)
+        outcome = _with_remarks(pipeline.grade(files.instances, models, clock=time.perf_counter), files, folder)
         if out is not None:
             _write_results(outcome, files.instances, out)
     except Exception as error:  # noqa: BLE001 - the other folders must still be graded; the exit status tells
@@ -72,34 +85,40 @@ def _grade_folder(folder: Path, models: Models, out: Path | None) -> dict[str, A
     return report_json.of_declined(outcome, str(folder))
 
 
-def _with_unreadable(outcome: Report | Declined, files: study_files.StudyFiles, folder: Path) -> Report | Declined:
-    """The outcome, with a sentence about files that could not be read: they may be the slices that are missing."""
-    if not files.unreadable:
-        return outcome
-    first = files.unreadable[0]
-    sentence = (
-        f"{len(files.unreadable)} of {len(files.unreadable) + len(files.instances)} files could not be read "
-        f"({first.path.relative_to(folder)}: {first.reason})."
-    )
+def _with_remarks(outcome: Report | Declined, files: study_files.StudyFiles, folder: Path) -> Report | Declined:
+    """The outcome, with what the folder itself gives reason to say: unreadable files, more than one study."""
+    remarks = []
+    if files.unreadable:  # they may be the slices that are missing
+        first = files.unreadable[0]
+        remarks.append(
+            f"{len(files.unreadable)} of {len(files.unreadable) + len(files.instances)} files could not be read "
+            f"({first.path.relative_to(folder)}: {first.reason})."
+        )
+    studies = {str(item.get("StudyInstanceUID", "")) for item in files.instances}
+    if len(studies) > 1:
+        remarks.append(
+            f"The folder holds {len(studies)} studies, of which one is graded: give each a folder of its own."
+        )
     if isinstance(outcome, Declined):
-        return replace(outcome, reason=f"{outcome.reason} {sentence}")
-    return replace(outcome, quality=(*outcome.quality, sentence))
+        return replace(outcome, reason=" ".join([outcome.reason, *remarks]))
+    return replace(outcome, quality=(*outcome.quality, *remarks))
 
 
 def _write_results(outcome: Report | Declined, instances: Sequence[pydicom.Dataset], out: Path) -> None:
-    """The DICOM objects (001-measurement_report.dcm, ...), a PNG of each capture, and the text report."""
-    out.mkdir(parents=True, exist_ok=True)
+    """The DICOM objects in ``dicom/``, a PNG of each capture in ``captures/``, and the text report."""
+    (out / "dicom").mkdir(parents=True, exist_ok=True)
     source = [item for item in instances if item.get("StudyInstanceUID") == outcome.study_instance_uid]
     run = _run_now(source)
     if isinstance(outcome, Declined):
         rendered = render.render_declined(outcome, source, run) if source else ()
     else:
         rendered = render.render(outcome, source, run)
+        (out / "captures").mkdir(exist_ok=True)
         for name, png in render.captures_png(outcome):
-            (out / f"{name}.png").write_bytes(png)
+            (out / "captures" / f"{name}.png").write_bytes(png)
         (out / "report.txt").write_text(render.text(outcome), encoding="utf-8")
     for number, item in enumerate(rendered, start=1):
-        item.dataset.save_as(out / f"{number:03d}-{item.kind.value}.dcm", enforce_file_format=True)
+        item.dataset.save_as(out / "dicom" / f"{number:03d}-{item.kind.value}.dcm", enforce_file_format=True)
 
 
 def _run_now(source: Sequence[pydicom.Dataset]) -> render.Run:
@@ -134,7 +153,7 @@ def _say(answer: dict[str, Any], out: Path | None) -> None:
         print(f"  ! {sentence}")
     for series in answer["rejected_series"]:
         print(f"  not graded: {series['series_instance_uid']}: {series['reason']}")
-    if out is not None:
+    if out is not None and answer["status"] != "failed":
         print(f"  results in {out}")
     if answer["status"] == "graded":
         print("  Research use only, not for diagnosis.")

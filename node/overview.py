@@ -12,6 +12,7 @@ from node.records import Delivery, DeliveryState, Recorded, StudyOverview, Study
 from node.settings import Settings, SettingsError
 
 UNDELIVERED_SHOWN = 200
+EVERY = 1_000_000
 
 
 class NothingToRetry(Exception):
@@ -59,13 +60,44 @@ def retry(settings: Settings, study: str) -> str:
     """
     with _ledger(settings) as ledger:
         try:
-            uid = ledger.study(int(study)).study_instance_uid if study.isdigit() else study
-            touched = ledger.retry_study(uid, now=datetime.now(UTC))
+            touched = ledger.retry_study(_uid_of(ledger, study), now=datetime.now(UTC))
         except UnknownStudy as error:
-            raise NothingToRetry(f"no study {study}; `spinenode status` lists what is known") from error
+            raise _unknown(study) from error
     if not touched:
         raise NothingToRetry(f"study {study}: it is neither failed nor declined, and nothing waits to be delivered")
     return f"study {study}: tried again ({touched} set going); `spinenode status` shows how it goes"
+
+
+def give_up(settings: Settings, study: str) -> str:
+    """Stop trying to deliver what waits of a study; ``study`` as in ``retry``.
+
+    Raises:
+        NothingToRetry: unknown, or nothing waits.
+    """
+    now = datetime.now(UTC)
+    with _ledger(settings) as ledger:
+        try:
+            uid = _uid_of(ledger, study)
+        except UnknownStudy as error:
+            raise _unknown(study) from error
+        waiting = [
+            delivery
+            for delivery in ledger.undelivered(limit=EVERY)
+            if delivery.state is DeliveryState.DUE and ledger.study(delivery.study_id).study_instance_uid == uid
+        ]
+        for delivery in waiting:
+            ledger.delivery_dead(delivery.delivery_id, status="given up by the operator", now=now)
+    if not waiting:
+        raise NothingToRetry(f"study {study}: nothing of it waits to be delivered")
+    return f"study {study}: {len(waiting)} results are not sent any more; `spinenode retry {study}` takes them up again"
+
+
+def _uid_of(ledger: Ledger, study: str) -> str:
+    return ledger.study(int(study)).study_instance_uid if study.isdigit() else study
+
+
+def _unknown(study: str) -> NothingToRetry:
+    return NothingToRetry(f"no study {study}; `spinenode status` lists what is known")
 
 
 def _study(shown: StudyOverview) -> Iterator[str]:

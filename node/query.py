@@ -8,6 +8,7 @@ from pynetdicom.sop_class import (  # type: ignore[attr-defined]
     StudyRootQueryRetrieveInformationModelFind,
 )
 
+from node.host_names import why_unknown
 from node.records import SeriesCount
 from node.settings import SenderSettings
 
@@ -30,6 +31,8 @@ def series_counts(sender: SenderSettings, our_ae_title: str, study_instance_uid:
     Raises:
         QueryError
     """
+    if unknown := why_unknown(sender.query_host, sender.query_port):
+        raise QueryError(unknown)
     ae = AE(ae_title=our_ae_title)
     ae.connection_timeout = CONNECT_WITHIN_S
     ae.acse_timeout = ae.dimse_timeout = ae.network_timeout = ANSWER_WITHIN_S

@@ -18,6 +18,7 @@ from pynetdicom import AE, _config
 from pynetdicom.association import Association
 from pynetdicom.presentation import PresentationContext, build_context
 
+from node.host_names import why_unknown
 from node.retry import Failure, Verdict, judge
 from node.settings import ArchiveSettings
 
@@ -97,6 +98,8 @@ def echo(peer: Peer) -> str:
         SendError: no association, or no answer.
     """
     association = _associate(peer, [build_context(VERIFICATION)])
+    if isinstance(association, Failure):
+        raise SendError(association.what)
     try:
         if not association.is_established:
             raise SendError(_why_not(association, peer).what)
@@ -136,6 +139,10 @@ def send_folder(paths: Sequence[Path], peer: Peer, progress: Callable[[int, int]
 
 def _send_batch(batch: Sequence[_Outgoing], peer: Peer) -> Iterator[Outcome]:
     association = _associate(peer, _contexts(batch))
+    if isinstance(association, Failure):
+        for item in batch:
+            yield Outcome(path=item.path, answer=association)
+        return
     try:
         given_up: Failure | None = None if association.is_established else _why_not(association, peer)
         for item in batch:
@@ -224,7 +231,10 @@ def _contexts(batch: Sequence[_Outgoing]) -> list[PresentationContext]:
     return [build_context(sop_class, syntax) for sop_class, syntax in sorted(offers)]
 
 
-def _associate(peer: Peer, contexts: list[PresentationContext]) -> Association:
+def _associate(peer: Peer, contexts: list[PresentationContext]) -> Association | Failure:
+    """An association, established or not; a Failure where the host's name leads nowhere."""
+    if unknown := why_unknown(peer.host, peer.port):
+        return Failure(what=unknown, permanent=False)
     ae = AE(ae_title=peer.calling_ae_title)
     ae.connection_timeout = peer.connect_timeout_s
     ae.acse_timeout = NEGOTIATION_TIMEOUT_S

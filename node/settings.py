@@ -19,7 +19,7 @@ class SettingsError(Exception):
     """The settings cannot be used; the message names each key and what is wrong with it."""
 
 
-def _ae_title(value: str) -> str:
+def checked_ae_title(value: str) -> str:
     """An AE title has 1-16 characters of the default repertoire without backslash (PS3.5 section 6.2, VR AE)."""
     if not 1 <= len(value.strip()) <= 16 or "\\" in value or not value.isascii() or not value.isprintable():
         raise ValueError(f"{value!r} is not an AE title: 1 to 16 printable ASCII characters, no backslash")
@@ -31,7 +31,7 @@ def _address(value: str) -> str:
     return value
 
 
-AeTitle = Annotated[str, AfterValidator(_ae_title)]
+AeTitle = Annotated[str, AfterValidator(checked_ae_title)]
 Address = Annotated[str, AfterValidator(_address)]
 Port = Annotated[int, Field(ge=1, le=65535)]
 OutputName = Literal[

@@ -13,6 +13,7 @@ from click.testing import CliRunner, Result
 
 from node.__main__ import main
 from node.ledger import open_ledger
+from node.records import ResultObject
 from tests.unit.node.received_instances import image
 
 NOW = datetime(2026, 3, 14, 12, 0, tzinfo=UTC)
@@ -159,3 +160,43 @@ def test_the_console_script_and_the_module_are_the_same_program() -> None:
     assert script.exists()
     answer = subprocess.run([str(script), "--version"], capture_output=True, text=True, check=True).stdout
     assert "research use only" in answer
+
+
+@pytest.mark.parametrize("ae_title", ["WAYTOOLONGAETITLE12345", "BACK\\SLASH"])
+def test_a_bad_ae_title_is_refused_before_anything_is_sent(tmp_path: Path, ae_title: str) -> None:
+    answer = run("send", str(tmp_path), "127.0.0.1", "1", ae_title)
+
+    assert answer.exit_code == 2
+    assert "is not an AE title" in answer.output
+
+
+def test_a_host_that_does_not_exist_is_named() -> None:
+    answer = run("echo", "--host", "nosuch.host.invalid", "--port", "104", "--ae-title", "ANY")
+
+    assert answer.exit_code == 1
+    assert "cannot find the host nosuch.host.invalid" in answer.output
+
+
+def test_the_operator_may_give_up_and_take_up_again(tmp_path: Path) -> None:
+    config = settings_file(tmp_path)
+    (tmp_path / "data").mkdir()
+    ledger = open_ledger(f"sqlite:///{tmp_path / 'data' / 'node.db'}")
+    ledger.record_instance(image(1, at=NOW))
+    study = ledger.open_studies()[0]
+    ledger.close_study(study.study_id, last_received_at=study.last_received_at, reason="closed", now=NOW)
+    ledger.take_study(study.study_id, maximum_attempts=3, now=NOW)
+    report = ResultObject(
+        sop_instance_uid="2.25.1", sop_class_uid="1.2", kind="text_report", path=Path("x"), sha256="0"
+    )
+    ledger.finish_graded(study.study_id, results=[report], archives={"pacs": ["2.25.1"]}, reason="graded", now=NOW)
+    ledger.close()
+
+    given_up = run("give-up", str(study.study_id), "--config", config)
+    shown = run("status", "--config", config)
+    again = run("give-up", str(study.study_id), "--config", config)
+    taken_up = run("retry", str(study.study_id), "--config", config)
+
+    assert given_up.exit_code == 0
+    assert "given up by the operator" in shown.output
+    assert again.exit_code == 1
+    assert taken_up.exit_code == 0
