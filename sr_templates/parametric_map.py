@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from highdicom import VOILUTTransformation, pm
 from numpy.typing import NDArray
+from pydicom import Dataset
 from pydicom.uid import ParametricMapStorage
 
 from inference.grades import TITLES, Finding
@@ -15,13 +16,11 @@ from sr_templates.segmentation import CREATOR
 from sr_templates.source_study import SourceStudy
 from sr_templates.view import explained
 
-LEAST = 0.02
-"""A slice on which no value reaches this share of the maximum is left out."""
-
 
 def parametric_maps(report: Report, source: SourceStudy, run: Run) -> tuple[Rendered, ...]:
-    """One object for each (finding, method) that has evidence at some abnormal disc.
+    """One object for each (finding, method) that has evidence at some abnormal disc, with a frame for every slice.
 
+    Frames without evidence are written too: see ``_put_in_viewers_order``.
     Each is a series of its own under the same number: viewers (OHIF 3) show the first map of a series only.
     """
     by_finding: dict[tuple[Finding, Method], list[EvidenceMap]] = {}
@@ -31,11 +30,8 @@ def parametric_maps(report: Report, source: SourceStudy, run: Run) -> tuple[Rend
     rendered: list[Rendered] = []
     for (finding, method), maps in sorted(by_finding.items()):
         values = values_of(report, maps)
-        indices = [index for index in range(len(values)) if values[index].max(initial=0.0) >= LEAST]
-        if indices:
-            rendered.append(
-                _parametric_map(report, source, run, finding, method, indices, values[indices], len(rendered) + 1)
-            )
+        if values.max(initial=0.0) > 0.0:
+            rendered.append(_parametric_map(report, source, run, finding, method, values, len(rendered) + 1))
     return tuple(rendered)
 
 
@@ -59,7 +55,6 @@ def _parametric_map(  # noqa: PLR0913, PLR0917 - what the map is of, and whose
     run: Run,
     finding: Finding,
     method: Method,
-    indices: list[int],
     values: NDArray[np.float32],
     index: int,
 ) -> Rendered:
@@ -83,7 +78,7 @@ def _parametric_map(  # noqa: PLR0913, PLR0917 - what the map is of, and whose
         quantity_definition=concept,
     )
     built = pm.ParametricMap(
-        **stand_ins.for_highdicom(report, source, indices, values),
+        **stand_ins.for_highdicom(report, source, range(len(values)), values),
         contains_recognizable_visual_features=False,
         real_world_value_mappings=[mapping],
         voi_lut_transformations=[VOILUTTransformation(window_center=0.5, window_width=1.0)],
@@ -93,7 +88,26 @@ def _parametric_map(  # noqa: PLR0913, PLR0917 - what the map is of, and whose
         derived_pixel_contrast=pm.DerivedPixelContrastValues.NONE,
         **stand_ins.identity(envelope),
     )
+    _put_in_viewers_order(built)
     envelope.SeriesInstanceUID = provenance.uid("map", envelope.SeriesInstanceUID, finding.value, method.value)
     envelope.Modality, envelope.BodyPartExamined = "OT", "LSPINE"
     title = f"Evidence of {TITLES[finding]}"
     return Rendered(kind=OutputKind.PARAMETRIC_MAP, title=title, dataset=provenance.dressed(built, envelope))
+
+
+def _put_in_viewers_order(built: Dataset) -> None:
+    """Frames by their position along the normal (row x column direction), ascending.
+
+    The Standard leaves the order to the dimension indices. OHIF 3 asks neither for them nor for the positions: it
+    lays frame n of a map over slice n of the source series, which it has sorted so; any other order would show the
+    evidence on a wrong slice.
+    """
+    shared = built.SharedFunctionalGroupsSequence[0].PlaneOrientationSequence[0].ImageOrientationPatient
+    along_row, along_column = np.array(shared, np.float64).reshape(2, 3)
+    frames = list(built.PerFrameFunctionalGroupsSequence)
+    normal = np.cross(along_row, along_column)
+    along = [float(np.array(f.PlanePositionSequence[0].ImagePositionPatient, np.float64) @ normal) for f in frames]
+    order = np.argsort(along)
+    planes = np.frombuffer(built.FloatPixelData, np.float32).reshape(len(frames), -1)
+    built.FloatPixelData = planes[order].tobytes()
+    built.PerFrameFunctionalGroupsSequence = [frames[index] for index in order]
