@@ -40,6 +40,8 @@ from node.records import Recorded
 
 LARGEST_NEGOTIATION_BYTES = 2**20
 """An A-ASSOCIATE-RQ with 128 presentation contexts of 30 transfer syntaxes each has 300 kB."""
+DISCARDED_READS = 64
+"""Of 64 KiB: more than a peer has under way when it is aborted."""
 WAKE_EVERY_S = 1.0
 
 _P_DATA = 4
@@ -215,10 +217,11 @@ class _PeerReader(DULServiceProvider):
         if self.socket is None or self.socket.socket is None:
             self.event_queue.put(_GONE)
             return
-        is_leaving = self.state_machine.current_state == "Sta13"
-        if not self._has_word(0 if is_leaving else WAKE_EVERY_S):
-            if is_leaving:
-                self.socket.close()
+        if self.state_machine.current_state == "Sta13":  # our last word is said: nothing of the peer's counts any more
+            self._discard()
+            self.socket.close()
+            return
+        if not self._has_word(WAKE_EVERY_S):
             return
         try:
             self._read_pdu()
@@ -228,6 +231,15 @@ class _PeerReader(DULServiceProvider):
             _log.warning("association ended: %s", error)
             self.event_queue.put(_INVALID)
         self._idle_timer.restart()
+
+    def _discard(self) -> None:
+        """Read away what has come, up to a bound: a close with bytes unread would take our last word back."""
+        for _ in range(DISCARDED_READS):
+            try:
+                if not self._has_word(0) or not self._connection.wire.recv(65536):
+                    return
+            except (OSError, ValueError):
+                return
 
     def _has_word(self, within_s: float) -> bool:
         """Whether the peer sent something; False after ``within_s``, or when our other thread has something."""
