@@ -9,11 +9,23 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-from sqlalchemy import Connection, Engine, create_engine, event, exc, inspect, text
+from sqlalchemy import (
+    Column,
+    Connection,
+    Engine,
+    MetaData,
+    String,
+    Table,
+    create_engine,
+    event,
+    exc,
+    inspect,
+    text,
+)
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.pool import ConnectionPoolEntry
 
-from node.ledger_schema import REVISION, VERSION_TABLE
+from node.ledger_schema import METADATA, REVISION, VERSION_TABLE
 
 BUSY_TIMEOUT_S = 5.0
 """How long SQLite waits for another process to finish writing, in each attempt."""
@@ -24,6 +36,8 @@ _MIGRATION_LOCK = 0x5350494E
 """Key of the advisory lock that lets one process at a time migrate a PostgreSQL ledger (the letters SPIN)."""
 _LOST_RACES = frozenset({"23505", "40001", "40P01"})
 """SQLSTATE of unique violation, serialization failure, deadlock: the other transaction won, look again."""
+_VERSION = Table(VERSION_TABLE, MetaData(), Column("version_num", String(32), primary_key=True))
+"""As alembic makes it."""
 _MIGRATIONS = Path(__file__).parent / "migrations"
 
 _T = TypeVar("_T")
@@ -162,8 +176,16 @@ def _migrate(connection: Connection) -> None:
         connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _MIGRATION_LOCK})
     if inspect(connection).has_table(VERSION_TABLE):
         found = connection.execute(text(f"SELECT version_num FROM {VERSION_TABLE}")).scalar()  # noqa: S608 - a constant
-        if found == REVISION:
-            return
+        if found != REVISION:
+            _upgrade(connection)
+    else:
+        METADATA.create_all(connection, checkfirst=False)
+        _VERSION.create(connection)
+        connection.execute(_VERSION.insert(), {"version_num": REVISION})
+
+
+def _upgrade(connection: Connection) -> None:
+    """From whatever there is to the newest tables. A new ledger does without: alembic is 10 MB of a small process."""
     from alembic import command, util
     from alembic.config import Config
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable
 from pathlib import Path
 
@@ -42,3 +43,4 @@ def test_an_archive_that_is_not_there_is_named() -> None:
     port = free_port()
     with pytest.raises(QueryError, match=rf"ORTHANC@127\.0\.0\.1:{port} makes no association"):
         series_counts(sender(port), "SPINENODE", "1.2.3")
+    gc.collect()  # pynetdicom leaves the socket to it

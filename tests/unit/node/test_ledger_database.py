@@ -20,7 +20,7 @@ from sqlalchemy import Connection, create_engine, text
 
 from node import ledger_database
 from node.ledger import Ledger, LedgerError, LedgerUnavailable, OutcomeUnknown, open_ledger
-from node.ledger_database import Database
+from node.ledger_database import Database, _upgrade
 from node.ledger_schema import METADATA, REVISION, VERSION_TABLE
 from node.records import Recorded
 from tests.unit.node.received_instances import after, image
@@ -32,9 +32,16 @@ def sqlite_url(tmp_path: Path) -> str:
 
 
 class TestOpening:
-    def test_the_migrations_make_the_tables_of_the_schema(self, database_url: str) -> None:
-        open_ledger(database_url).close()
+    @pytest.mark.parametrize("way", ["new", "migrated"])
+    def test_a_new_ledger_and_one_that_the_migrations_made_have_the_same_tables(
+        self, database_url: str, way: str
+    ) -> None:
         engine = create_engine(database_url)
+        if way == "new":
+            open_ledger(database_url).close()
+        else:
+            with engine.begin() as connection:
+                _upgrade(connection)
         with engine.connect() as connection:
             context = MigrationContext.configure(connection, opts={"version_table": VERSION_TABLE})
             assert compare_metadata(context, METADATA) == []
