@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from PIL import Image
 from tqdm import tqdm
 
 from inference import evidence
@@ -115,7 +117,9 @@ def _gain_means(rows: Sequence[CurveRow]) -> tuple[Mapping[str, float], Mapping[
 def write(scores: Scores, out: Path, heading: str) -> str:
     """Write ``evidence.png``, and the tables into ``evidence.md`` between its marks. Gives the tables."""
     out.mkdir(parents=True, exist_ok=True)
-    figure(scores).savefig(out / "evidence.png", dpi=70)
+    drawing = io.BytesIO()
+    figure(scores).savefig(drawing, dpi=70)
+    Image.open(drawing).convert("RGB").quantize(96).save(out / "evidence.png", optimize=True)
     text = "\n\n".join([heading, *tables(scores)])
     block = f"{START}\n\n{text}\n\n![Mean maps, places, curves](evidence.png)\n\n{END}"
     page = out / "evidence.md"
