@@ -33,6 +33,7 @@ APT_PACKAGES = {
     "dcentvfy": "dicom3tools",
     "dcsrdump": "dicom3tools",
     "chromium": "chromium",
+    "node": "nodejs",
     "postgres": "postgresql",
     "java": "default-jre-headless",
 }
