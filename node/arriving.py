@@ -9,9 +9,9 @@ from node.intake import DATA_SET_DOES_NOT_MATCH, OUT_OF_RESOURCES, Intake, SentO
 from node.records import Recorded
 from node.spool import Draft, NoRoom
 
-IN_MEMORY_BYTES = 2 * 2**20
-"""An object that is bigger goes to the disk as it comes: a hundred senders of big objects need 200 MB, not 400 GB."""
-_GROWTH_BYTES = 3 * 2**16
+IN_MEMORY_BYTES = 2**18
+"""An object that is bigger goes to the disk as it comes: a hundred senders of big objects need 25 MB, not 400 GB."""
+_GROWTH_BYTES = 2**16
 
 
 class TooBig(Exception):

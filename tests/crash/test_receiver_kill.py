@@ -30,9 +30,9 @@ IMAGES = max(100, 10 * RANDOM_KILLS)
 
 
 def image(number: int) -> Dataset:
-    """An image of some 70 kB, so that a kill can fall into the writing of it."""
+    """An image of 70 kB, so that a kill can fall into the writing of it; some of 560 kB, too big to wait in memory."""
     dataset = mr_image(number)
-    dataset.PixelData = hashlib.sha256(str(number).encode()).digest() * 2200
+    dataset.PixelData = hashlib.sha256(str(number).encode()).digest() * (17600 if number % 5 == 4 else 2200)
     return dataset
 
 
