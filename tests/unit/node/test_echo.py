@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import gc
 import re
-from collections.abc import Iterator
 
 import pytest
 from click.testing import CliRunner
@@ -15,13 +13,6 @@ from node.sender import Peer, SendError
 from tests.scripted_archive import AE_TITLE, answering, closed_port
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*unclosed <socket", "ignore::pytest.PytestUnraisableExceptionWarning")
-
-
-@pytest.fixture(autouse=True)
-def _sockets_of_failed_connections_go_here() -> Iterator[None]:
-    """pynetdicom leaves them to the garbage collector, which would find them in somebody else's test."""
-    yield
-    gc.collect()
 
 
 TEXT_SR = "1.2.840.10008.5.1.4.1.1.88.11"
