@@ -23,7 +23,7 @@ _CONFIG = click.option(
 )
 
 
-class _AeTitle(click.ParamType):
+class _AeTitle(click.ParamType[str]):
     name = "AE title"
 
     def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
