@@ -26,7 +26,7 @@ ABNORMAL: Colour = (255, 176, 59)
 ABNORMAL_PAPER: Colour = (84, 54, 6)
 
 HEAT_FLOOR = 0.2
-"""Weaker saliency is left out, so that anatomy stays readable under the hot spots."""
+"""Weaker evidence is left out, so that anatomy stays readable under the hot spots."""
 HEAT_OPACITY = 0.6
 
 _HEAT_ANCHORS: Points = np.array(
@@ -82,7 +82,7 @@ def cutting(
 def heat_cutting(
     strength: NDArray[np.float32], corner: tuple[int, int], steps: tuple[float, float], size: tuple[int, int]
 ) -> NDArray[np.float32]:
-    """As ``cutting``, of saliency: (height, width) 0-1."""
+    """As ``cutting``, of evidence: (height, width) 0-1."""
     return np.asarray(_cut(Image.fromarray(strength), corner, steps, size, Image.Resampling.BILINEAR))
 
 
@@ -104,7 +104,7 @@ def heat_colours(strength: NDArray[np.float64]) -> Points:
 
 
 def with_heat(picture: Pixels, strength: NDArray[np.float32]) -> Pixels:
-    """``picture`` with saliency over it: colour and opacity grow with strength (rows, columns; 0-1)."""
+    """``picture`` with evidence over it: colour and opacity grow with strength (rows, columns; 0-1)."""
     height, width = picture.shape[:2]
     smooth = Image.fromarray(strength.astype(np.float32)).resize((width, height), Image.Resampling.BILINEAR)
     scaled = np.asarray(smooth)

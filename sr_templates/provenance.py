@@ -35,7 +35,7 @@ class OutputKind(StrEnum):
     TEXT_REPORT = "text_report"
     """Basic Text SR."""
     SECONDARY_CAPTURE = "secondary_capture"
-    """RGB images: a summary, the source slices with outlines and saliency, the evidence of each disc."""
+    """RGB images: a summary, the source slices with outlines and evidence, the evidence of each disc."""
     DECLINED_REPORT = "declined_report"
     """Basic Text SR that says that the study was not graded, and why: all that a declined study gives."""
     SEGMENTATION = "segmentation"

@@ -107,7 +107,7 @@ def _describe(dataset: Dataset, title: str) -> None:
     dataset.DateOfSecondaryCapture, dataset.TimeOfSecondaryCapture = dataset.ContentDate, dataset.ContentTime
     dataset.ImageType = ["DERIVED", "SECONDARY", "OTHER"]
     dataset.ImageComments = f"{title}. {provenance.RESEARCH_USE_ONLY}."
-    dataset.DerivationDescription = "Automatic disc grading: outlines, gradings and saliency drawn on source slices"
+    dataset.DerivationDescription = "Automatic disc grading: outlines, gradings and evidence drawn on source slices"
     dataset.BurnedInAnnotation = "NO"  # no words that tell who the patient is
     dataset.RecognizableVisualFeatures = "NO"
     dataset.LossyImageCompression = "00"

@@ -1,4 +1,4 @@
-"""One source slice as a page: outlines, level names and saliency on it, what was graded beside it."""
+"""One source slice as a page: outlines, level names and evidence on it, what was graded beside it."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Block:
 
 
 def discs_on(report: Report, slice_index: int) -> tuple[DiscGrading, ...]:
-    """The discs that a slice shows: those whose mid-slice it is, and those with saliency of a finding on it."""
+    """The discs that a slice shows: those whose mid-slice it is, and those with evidence of a finding on it."""
     return tuple(d for d in report.discs if d.slice_index == slice_index or explained_on(d, slice_index))
 
 

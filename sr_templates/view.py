@@ -1,4 +1,4 @@
-"""The report's volume as it is shown: upright, in square pixels, with places and saliency in picture pixels."""
+"""The report's volume as it is shown: upright, in square pixels, with places and evidence in picture pixels."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from sr_templates.tone import spine_tone
 DOUBTFUL_LEVEL = 0.5
 """Below this confidence a level is shown with a question mark."""
 SHOWN_FROM = 0.25
-"""A slice shows a disc's saliency where the map reaches this share of its maximum."""
+"""A slice shows a disc's evidence where the map reaches this share of its maximum."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -27,19 +27,19 @@ class View:
     volume: SagittalVolume
     """Upright; slices in the source's order."""
     heat: NDArray[np.float32]
-    """(slices, rows, columns) of ``volume``: the strongest saliency of the abnormal findings of all discs, 0-1."""
+    """(slices, rows, columns) of ``volume``: the strongest evidence of the abnormal findings of all discs, 0-1."""
     tone: overlay.Tone
     pixels_per_mm: float
     width: int
     height: int
 
     def picture(self, slice_index: int, *, heat: bool) -> overlay.Pixels:
-        """One slice in grey, with or without its saliency."""
+        """One slice in grey, with or without its evidence."""
         picture = overlay.grey_picture(self.volume.voxels[slice_index], self.tone, self.width, self.height)
         return overlay.with_heat(picture, self.heat[slice_index]) if heat else picture
 
     def part(self, slice_index: int, left: int, top: int, size: tuple[int, int]) -> overlay.Pixels:
-        """(width, height) pixels of ``picture`` with its saliency from (left, top); black beyond the image."""
+        """(width, height) pixels of ``picture`` with its evidence from (left, top); black beyond the image."""
         _, row_mm, column_mm = self.volume.spacing_mm
         steps = (1.0 / (column_mm * self.pixels_per_mm), 1.0 / (row_mm * self.pixels_per_mm))
         picture = overlay.cutting(self.volume.voxels[slice_index], self.tone, (left, top), steps, size)
@@ -97,7 +97,7 @@ def explained(disc: DiscGrading) -> tuple[EvidenceMap, ...]:
 
 
 def explained_on(disc: DiscGrading, slice_index: int) -> tuple[Finding, ...]:
-    """Findings whose saliency reaches ``SHOWN_FROM`` on this slice."""
+    """Findings whose evidence reaches ``SHOWN_FROM`` on this slice."""
     return tuple(
         evidence.finding
         for evidence in explained(disc)
