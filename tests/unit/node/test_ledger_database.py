@@ -137,7 +137,7 @@ def test_closing_while_images_come_loses_none_and_no_generation_changes_afterwar
                 study.study_id, last_received_at=study.last_received_at, reason="now", now=study.last_received_at
             ):
                 closed[study.study_id] = [found.sop_instance_uid for found in ledger.instances(study.study_id)]
-        time.sleep(0.005)  # SQLite lets its writers in by chance: a closer that never pauses can keep senders out
+        time.sleep(0.002)  # SQLite lets its writers in by chance: a closer that never pauses can keep senders out
     for sender in sent:
         sender.join()
     assert len(closed) > 1
@@ -150,7 +150,7 @@ def test_closing_while_images_come_loses_none_and_no_generation_changes_afterwar
 def _send_fifteen(ledger: Ledger, first: int) -> None:
     for number in range(first, first + 15):
         ledger.record_instance(image(number, at=after(number)))
-        time.sleep(0.002)
+        time.sleep(0.02)  # long enough for a closing in between
 
 
 class TestTrouble:
