@@ -9,7 +9,7 @@ import numpy as np
 from inference.volume import SagittalVolume
 
 FLOOR_TOLERANCE = 0.02
-"""Of the grey range: darkest values nearer to 0 than this are noise in air. 0.000 in each of SPIDER's images."""
+"""Of the grey range: darkest values nearer to 0 than this are noise in air, as every scanner has it."""
 
 
 def from_zero(volume: SagittalVolume) -> tuple[SagittalVolume, tuple[str, ...]]:

@@ -53,7 +53,7 @@ def main() -> None:
     Run the node:        spinenode serve --config deploy/node.toml
     Grade a folder:      spinenode grade --out results DIR
     """
-    # Threads of torch that wait must not spin: beside other work that made grading four times slower.
+    # Threads of torch that wait must not spin: beside other work on the same cores that slows grading much.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
