@@ -121,7 +121,7 @@ def _slip(disc: Disc, spine: Spine) -> dict[str, float]:
 def _reaching_as_far_as(disc: Disc, sacrum: VertebralBody) -> VertebralBody:
     """S1 with the upper corners at the ends of the disc on it.
 
-    Its own are estimates from marks that end before the cortex does: against them nearly every L5 would stand behind S1.
+    Its own are estimates from marks that end before the cortex does: against them nearly every L5 stands behind S1.
     """
     corners = sacrum.corners_lps_mm.copy()
     corners[0], corners[1] = disc.anterior_lps_mm, disc.posterior_lps_mm
