@@ -21,7 +21,7 @@ from sqlalchemy import (
     text,
 )
 
-REVISION = "0001"
+REVISION = "0002"
 """The newest migration, which is the one these tables describe."""
 
 VERSION_TABLE = "ledger_version"
@@ -61,12 +61,14 @@ STUDY = Table(
     Column("digest", String(64), nullable=False),
     Column("attempts", Integer, nullable=False),
     Column("round", Integer, nullable=False),
+    Column("priority", Integer, nullable=False, server_default="0"),  # the higher is served first
     Column("instance_count", Integer, nullable=False),
     Column("last_instance_id", _ROW_ID),
     Column("first_received_at", UtcTime, nullable=False),
     Column("last_received_at", UtcTime, nullable=False),
     Column("closed_at", UtcTime),
     Column("changed_at", UtcTime, nullable=False),
+    Column("proven_at", UtcTime),  # when the last archive had proved that it holds every result
     UniqueConstraint("study_instance_uid", "generation", name="study_generation_once"),
     Index("study_by_state", "state"),
 )
@@ -87,6 +89,7 @@ INSTANCE = Table(
     Column("sha256", String(64), nullable=False),
     Column("size_bytes", BigInteger, nullable=False),
     Column("received_at", UtcTime, nullable=False),
+    Column("purged_at", UtcTime),  # when retention took its file away
     UniqueConstraint("sop_instance_uid", "sha256", name="instance_bytes_once"),
     Index(
         "instance_image_once",
@@ -108,6 +111,7 @@ RESULT = Table(
     Column("path", Text, nullable=False),
     Column("sha256", String(64), nullable=False),
     Column("made_at", UtcTime, nullable=False),
+    Column("purged_at", UtcTime),
 )
 
 DELIVERY = Table(
@@ -122,8 +126,88 @@ DELIVERY = Table(
     Column("not_before", UtcTime, nullable=False),
     Column("last_status", Text, nullable=False),
     Column("changed_at", UtcTime, nullable=False),
+    Column("listed_at", UtcTime),  # none where it was listed before revision 0002
+    Column("arrived_at", UtcTime),
+    Column("prove_not_before", UtcTime),  # when proof is asked for, or asked for again
+    Column("proof_attempts", Integer, nullable=False, server_default="0"),
+    Column("proven_at", UtcTime),
     UniqueConstraint("archive", "sop_instance_uid", name="delivery_once"),
     Index("delivery_by_state", "state", "not_before"),
+)
+
+DELIVERY_EVENT = Table(
+    "delivery_event",
+    METADATA,
+    Column("id", _ROW_ID, primary_key=True),
+    Column("delivery_id", ForeignKey("delivery.id"), nullable=False, index=True),
+    Column("at", UtcTime, nullable=False),
+    Column("state", String(16), nullable=False),  # the DeliveryState it had from then on
+    Column("status", Text, nullable=False),
+)
+
+ARCHIVE = Table(
+    "archive",
+    METADATA,
+    Column("name", String(64), primary_key=True),
+    Column("breaker", String(16), nullable=False),
+    Column("since", UtcTime, nullable=False),
+    Column("failures", Integer, nullable=False),  # in a row
+    Column("probe_at", UtcTime),
+    Column("last_answer", Text, nullable=False),
+    Column("last_success_at", UtcTime),
+    Column("changed_at", UtcTime, nullable=False),
+)
+
+COMMITMENT = Table(
+    "commitment",
+    METADATA,
+    Column("transaction_uid", String(64), primary_key=True),
+    Column("archive", String(64), nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("requested_at", UtcTime, nullable=False),
+    Column("overdue_at", UtcTime, nullable=False),
+    Column("answered_at", UtcTime),
+    Index("commitment_by_state", "state", "overdue_at"),
+)
+
+COMMITMENT_ITEM = Table(
+    "commitment_item",
+    METADATA,
+    Column("transaction_uid", ForeignKey("commitment.transaction_uid"), primary_key=True),
+    Column("delivery_id", ForeignKey("delivery.id"), primary_key=True, index=True),
+    Column("answer", Text, nullable=False),  # empty until the archive has reported on it
+)
+
+WORKER = Table(
+    "worker",
+    METADATA,
+    Column("executor", String(128), primary_key=True),
+    Column("started_at", UtcTime, nullable=False),
+    Column("beat_at", UtcTime, nullable=False),  # by the database's clock
+)
+
+LEASE = Table(
+    "lease",
+    METADATA,
+    Column("name", String(32), primary_key=True),
+    Column("owner", String(128), nullable=False),
+    Column("until", UtcTime, nullable=False),  # by the database's clock
+)
+
+NOTICE = Table(
+    "notice",
+    METADATA,
+    Column("id", _ROW_ID, primary_key=True),
+    Column("occasion", String(200), nullable=False, unique=True),  # says once what it is about, so that it is told once
+    Column("event", String(32), nullable=False),
+    Column("text", Text, nullable=False),
+    Column("channel", String(64), nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("not_before", UtcTime, nullable=False),
+    Column("last_status", Text, nullable=False),
+    Column("made_at", UtcTime, nullable=False),
+    Column("sent_at", UtcTime),
 )
 
 HISTORY = Table(
