@@ -127,12 +127,14 @@ DELIVERY = Table(
     Column("last_status", Text, nullable=False),
     Column("changed_at", UtcTime, nullable=False),
     Column("listed_at", UtcTime),  # none where it was listed before revision 0002
+    Column("due_since", UtcTime),  # when it was listed, or last set going again
     Column("arrived_at", UtcTime),
     Column("prove_not_before", UtcTime),  # when proof is asked for, or asked for again
     Column("proof_attempts", Integer, nullable=False, server_default="0"),
     Column("proven_at", UtcTime),
     UniqueConstraint("archive", "sop_instance_uid", name="delivery_once"),
     Index("delivery_by_state", "state", "not_before"),
+    Index("delivery_by_archive", "archive", "state", "not_before"),
 )
 
 DELIVERY_EVENT = Table(
@@ -198,7 +200,8 @@ NOTICE = Table(
     "notice",
     METADATA,
     Column("id", _ROW_ID, primary_key=True),
-    Column("occasion", String(200), nullable=False, unique=True),  # says once what it is about, so that it is told once
+    Column("occasion", String(200), nullable=False),  # says once what it is about, so that it is told once
+    Column("subject", String(128), nullable=False),  # what it speaks of: an archive, a disk, a check of the health
     Column("event", String(32), nullable=False),
     Column("text", Text, nullable=False),
     Column("channel", String(64), nullable=False),
@@ -208,6 +211,9 @@ NOTICE = Table(
     Column("last_status", Text, nullable=False),
     Column("made_at", UtcTime, nullable=False),
     Column("sent_at", UtcTime),
+    UniqueConstraint("occasion", "channel", name="notice_once"),
+    Index("notice_by_subject", "subject", "channel"),
+    Index("notice_by_state", "state", "not_before"),
 )
 
 HISTORY = Table(
@@ -218,4 +224,5 @@ HISTORY = Table(
     Column("at", UtcTime, nullable=False),
     Column("state", String(16), nullable=False),
     Column("reason", Text, nullable=False),
+    Column("steps", Text, nullable=False, server_default=""),  # JSON: when each step of the attempt ended, in order
 )

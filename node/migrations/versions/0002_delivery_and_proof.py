@@ -26,10 +26,14 @@ def _add_columns() -> None:
     op.add_column("instance", sa.Column("purged_at", UtcTime))
     op.add_column("result", sa.Column("purged_at", UtcTime))
     op.add_column("delivery", sa.Column("listed_at", UtcTime))
+    op.add_column("delivery", sa.Column("due_since", UtcTime))
     op.add_column("delivery", sa.Column("arrived_at", UtcTime))
     op.add_column("delivery", sa.Column("prove_not_before", UtcTime))
     op.add_column("delivery", sa.Column("proof_attempts", sa.Integer, nullable=False, server_default="0"))
     op.add_column("delivery", sa.Column("proven_at", UtcTime))
+    op.add_column("study_history", sa.Column("steps", sa.Text, nullable=False, server_default=""))
+    op.create_index("delivery_by_archive", "delivery", ["archive", "state", "not_before"])
+    op.execute(sa.text("UPDATE delivery SET due_since = changed_at"))
     op.execute(sa.text("UPDATE delivery SET arrived_at = changed_at WHERE state = 'delivered'"))
 
 
@@ -98,7 +102,8 @@ def _create_notice() -> None:
     op.create_table(
         "notice",
         sa.Column("id", _ROW_ID, primary_key=True),
-        sa.Column("occasion", sa.String(200), nullable=False, unique=True),
+        sa.Column("occasion", sa.String(200), nullable=False),
+        sa.Column("subject", sa.String(128), nullable=False),
         sa.Column("event", sa.String(32), nullable=False),
         sa.Column("text", sa.Text, nullable=False),
         sa.Column("channel", sa.String(64), nullable=False),
@@ -108,4 +113,7 @@ def _create_notice() -> None:
         sa.Column("last_status", sa.Text, nullable=False),
         sa.Column("made_at", UtcTime, nullable=False),
         sa.Column("sent_at", UtcTime),
+        sa.UniqueConstraint("occasion", "channel", name="notice_once"),
     )
+    op.create_index("notice_by_subject", "notice", ["subject", "channel"])
+    op.create_index("notice_by_state", "notice", ["state", "not_before"])
