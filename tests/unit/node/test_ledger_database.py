@@ -187,7 +187,7 @@ class TestTrouble:
     def test_a_broken_rule_of_the_tables_is_no_outage(self, database: Database) -> None:
         def insert_twice(connection: Connection) -> None:
             for _ in range(2):
-                connection.execute(text("INSERT INTO study_history VALUES (1, 99, '2026-01-01', 'queued', '')"))
+                connection.execute(text("INSERT INTO study_history VALUES (1, 99, '2026-01-01', 'queued', '', '')"))
 
         with pytest.raises(LedgerError, match="constraint failed") as caught:
             database.write(insert_twice)
