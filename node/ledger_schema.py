@@ -130,10 +130,12 @@ DELIVERY = Table(
     Column("due_since", UtcTime),  # when it was listed, or last set going again
     Column("arrived_at", UtcTime),
     Column("prove_not_before", UtcTime),  # when proof is asked for, or asked for again
-    Column("proof_attempts", Integer, nullable=False, server_default="0"),
+    Column("proof_attempts", Integer, nullable=False, server_default="0"),  # that brought no answer, since it arrived
+    Column("sent_again", Integer, nullable=False, server_default="0"),  # because the archive did not hold it after all
     Column("proven_at", UtcTime),
     UniqueConstraint("archive", "sop_instance_uid", name="delivery_once"),
     Index("delivery_by_state", "state", "not_before"),
+    Index("delivery_by_proof", "archive", "state", "prove_not_before"),
     Index("delivery_by_archive", "archive", "state", "not_before"),
 )
 
