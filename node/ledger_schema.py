@@ -198,6 +198,13 @@ LEASE = Table(
     Column("until", UtcTime, nullable=False),  # by the database's clock
 )
 
+SPOOL = Table(
+    "spool",
+    METADATA,
+    Column("only", Integer, primary_key=True),  # always 1: a ledger names the files of one spool
+    Column("id", String(32), nullable=False),
+)
+
 NOTICE = Table(
     "notice",
     METADATA,

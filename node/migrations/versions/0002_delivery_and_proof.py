@@ -16,7 +16,7 @@ def upgrade() -> None:
     _create_delivery_event()
     _create_archive()
     _create_commitment()
-    _create_worker_and_lease()
+    _create_worker_lease_and_spool()
     _create_notice()
 
 
@@ -85,7 +85,7 @@ def _create_commitment() -> None:
     op.create_index("ix_commitment_item_delivery_id", "commitment_item", ["delivery_id"])
 
 
-def _create_worker_and_lease() -> None:
+def _create_worker_lease_and_spool() -> None:
     op.create_table(
         "worker",
         sa.Column("executor", sa.String(128), primary_key=True),
@@ -97,6 +97,11 @@ def _create_worker_and_lease() -> None:
         sa.Column("name", sa.String(32), primary_key=True),
         sa.Column("owner", sa.String(128), nullable=False),
         sa.Column("until", UtcTime, nullable=False),
+    )
+    op.create_table(
+        "spool",
+        sa.Column("only", sa.Integer, primary_key=True),
+        sa.Column("id", sa.String(32), nullable=False),
     )
 
 
