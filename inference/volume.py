@@ -89,6 +89,33 @@ def upright(volume: SagittalVolume) -> SagittalVolume:
     return replace(volume, voxels=np.ascontiguousarray(voxels), voxel_to_patient=affine)
 
 
+def without_margins(volume: SagittalVolume) -> SagittalVolume:
+    """The volume without the rows and columns at its edges that hold one and the same value on all slices.
+
+    Scanners and converters fill images up to a square or a power of two. What is filled in says nothing of the
+    patient, and must not move percentiles or hide where the image ends.
+    """
+    voxels = volume.voxels
+    (top, bottom), (front, back) = (_filled(np.moveaxis(voxels, axis, 0)) for axis in (1, 2))
+    if top + bottom + front + back == 0:
+        return volume
+    affine = volume.voxel_to_patient.copy()
+    affine[:3, 3] += affine[:3, 1] * top + affine[:3, 2] * front
+    kept = voxels[:, top : voxels.shape[1] - bottom, front : voxels.shape[2] - back]
+    return replace(volume, voxels=np.ascontiguousarray(kept), voxel_to_patient=affine)
+
+
+def _filled(lines: VoxelArray) -> tuple[int, int]:
+    """How many of ``lines`` (n, ...) at either end hold nothing but that end's first value; none where all do."""
+
+    def run(ordered: VoxelArray) -> int:
+        value = ordered[0].flat[0]
+        return next((count for count, line in enumerate(ordered) if not (line == value).all()), len(ordered))
+
+    before, after = run(lines), run(lines[::-1])
+    return (0, 0) if before == len(lines) else (before, after)
+
+
 def _flipped(affine: FloatArray, axis: int, size: int) -> FloatArray:
     flipped = affine.copy()
     flipped[:3, 3] += affine[:3, axis] * (size - 1)

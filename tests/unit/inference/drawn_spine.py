@@ -75,6 +75,7 @@ class PaintedLocaliser(nn.Module):
 
     SCALE = 4.0
     stride = 16
+    pixel_mm = 1.0
 
     def __init__(self) -> None:
         super().__init__()
@@ -90,6 +91,7 @@ def painted_volume(planes: Sequence[Plane], slice_spacing_mm: float = 4.0, slice
     """A volume for ``PaintedLocaliser``: one painted slice per plane, upright, first pixel's centre at 0, 0, 0 mm.
 
     A strip at the right edge holds the whole range of grey values, so that percentiles are the same on every slice.
+    Edges are speckled, as noise is: edges of one value would be margins.
     """
     voxels = np.stack([_paint(plane) for plane in planes])
     affine = np.zeros((4, 4))
@@ -110,6 +112,7 @@ def _paint(plane: Plane) -> FloatArray:
     for tissue, value in ((Tissue.VERTEBRA, 2), (Tissue.SACRUM, 4), (Tissue.CANAL, 3), (Tissue.DISC, 1)):
         grey[plane.probabilities[tissue] > 0.5] = value
     grey[:, -12:] = 4.0
+    grey[::9, 0] = grey[0, ::9] = grey[-1, ::9] = grey[::9, -1] = 0.2
     return grey
 
 
