@@ -45,6 +45,13 @@ class DiscLevel(StrEnum):
         return Vertebra(self.value.split("/")[1])
 
 
+class Canal(StrEnum):
+    """What runs behind the bodies and discs."""
+
+    SPINAL_CANAL = "spinal canal"
+    """Thecal sac and what is about it, as SPIDER's masks draw it."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class VertebralBody:
     """A vertebral body by its four mid-sagittal corners."""

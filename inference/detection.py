@@ -20,9 +20,9 @@ from torch.nn import functional
 from inference.anatomy import Found, FoundBody, FoundDisc
 from inference.chain import FAINT, Beneath, Candidate, beneath, discs_of
 from inference.marks import Marks, Plane, Tissue
-from inference.networks.localiser import PIXEL_MM, standardised
+from inference.networks.localiser import standardised
 from inference.outlines import EDGE, TracedDisc, endplate, trace_body, trace_canal, trace_disc
-from inference.volume import FloatArray, SagittalVolume, VoxelArray, upright
+from inference.volume import FloatArray, SagittalVolume, VoxelArray, upright, without_margins
 
 SLICE_STEP_MM = 2.0
 """Slices closer than this are not all looked at; clinical series are 3-5 mm apart, so all of theirs are."""
@@ -42,15 +42,34 @@ LEAST_SAC_MM2 = 150.0
 """Less sac than this on all slices together cannot guide the choice of mid-slices; discs and bodies do it then."""
 
 
-def find(volume: SagittalVolume, localiser: nn.Module) -> Found:
-    """Discs and bodies of the volume, head to foot; empty where there is no chain of discs.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Looked:
+    """A volume as detection saw it, and what the localiser marked there."""
+
+    seen: SagittalVolume
+    """Upright, and without what was filled in at its edges."""
+    marks: Marks
+
+
+def look(volume: SagittalVolume, localiser: nn.Module) -> Looked:
+    """Every slice marked.
 
     Arguments:
         volume: any in-plane orientation; one slice is enough.
         localiser: ``networks.localiser.Localiser`` in eval mode; its device does the work.
     """
-    seen = upright(volume)
-    marks = mark(seen, localiser)
+    seen = upright(without_margins(volume))
+    return Looked(seen=seen, marks=mark(seen, localiser))
+
+
+def find(volume: SagittalVolume, localiser: nn.Module) -> Found:
+    """``find_in`` of ``look``."""
+    return find_in(look(volume, localiser))
+
+
+def find_in(looked: Looked) -> Found:
+    """Discs and bodies of the volume, head to foot; empty where there is no chain of discs."""
+    seen, marks = looked.seen, looked.marks
     middle = middle_places(marks)
     stride = marks.slice_indices[1] - marks.slice_indices[0] if len(marks.slice_indices) > 1 else 1
     plane = marks.blended(middle, reach=BLEND_MM / (stride * seen.spacing_mm[0]))
@@ -68,14 +87,15 @@ def find(volume: SagittalVolume, localiser: nn.Module) -> Found:
 def mark(upright_volume: SagittalVolume, localiser: nn.Module) -> Marks:
     """The localiser's probabilities on every slice, or every few where slices are thinner than ``SLICE_STEP_MM``.
 
-    Slices are resampled to about ``PIXEL_MM``, anti-aliased.
+    Slices are resampled to about the localiser's ``pixel_mm``, anti-aliased.
     """
     spacing = upright_volume.spacing_mm
     stride = max(1, int(SLICE_STEP_MM / spacing[0] + 1e-6))
     count = len(upright_volume.voxels)
     indices = tuple(range((count - 1) % stride // 2, count, stride))
     rows, columns = upright_volume.voxels.shape[1:]
-    size = (max(1, round(rows * spacing[1] / PIXEL_MM)), max(1, round(columns * spacing[2] / PIXEL_MM)))
+    pixel_mm = float(localiser.pixel_mm)  # type: ignore[arg-type]
+    size = (max(1, round(rows * spacing[1] / pixel_mm)), max(1, round(columns * spacing[2] / pixel_mm)))
     device = next(localiser.parameters()).device
     edge = int(localiser.stride)  # type: ignore[arg-type]
     padding = (0, -size[1] % edge, 0, -size[0] % edge)

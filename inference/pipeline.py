@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 
 import pydicom
 
-from inference import detection, discs, evidence, grading, labelling, measurements, selection, stacking
+from inference import detection, discs, evidence, grading, labelling, measurements, segments, selection, stacking
 from inference.anatomy import Spine
 from inference.brightness import from_zero
 from inference.grades import SPINENET_EIGHT, TITLES, Finding, Grades
@@ -51,11 +51,14 @@ def grade(
     volume, brightness_notes = from_zero(stacked.volume)
     stopwatch.lap("load")
     try:
-        spine = labelling.name(detection.find(volume, models.localiser))
+        looked = detection.look(volume, models.localiser)
+        spine = labelling.name(detection.find_in(looked))
     except Unsuitable as unsuitable:
         return _declined(instances, str(unsuitable), choice.rejected, models)
     stopwatch.lap("localise")
     discs_graded = _grade_discs(volume, spine, models, with_evidence, stopwatch)
+    segmented = segments.segment(volume, looked.seen, looked.marks, spine)
+    stopwatch.lap("segment")
     quality = [*choice.notes, *stacked.notes, *brightness_notes, *spine.doubts, *_doubts_of_levels(spine)]
     if volume.voxels.shape[0] == 1:
         quality.append(SINGLE_SLICE)
@@ -65,6 +68,7 @@ def grade(
         volume=volume,
         spine=spine,
         discs=discs_graded,
+        segments=segmented,
         quality=tuple(dict.fromkeys(quality)),
         rejected=choice.rejected,
         model=models.identity,

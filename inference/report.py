@@ -6,7 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-from inference.anatomy import DiscLevel, Spine
+import numpy as np
+from numpy.typing import NDArray
+
+from inference.anatomy import Canal, DiscLevel, Spine, Vertebra
 from inference.grades import Finding, Grades
 from inference.volume import FloatArray, SagittalVolume, VoxelArray
 
@@ -56,6 +59,19 @@ class DiscGrading:
     evidence: tuple[EvidenceMap, ...]
 
 
+Structure = DiscLevel | Vertebra | Canal
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Segments:
+    """Which structure each voxel of the report's volume belongs to."""
+
+    labels: NDArray[np.uint8]
+    """(slices, rows, columns): n for ``structures[n - 1]``, 0 for none of them."""
+    structures: tuple[Structure, ...]
+    """Discs, bodies (a vertebra stands for its body), the canal; each has at least one voxel."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ModelIdentity:
     """Which weights spoke: ``sha256`` is over all weight files together."""
@@ -82,6 +98,7 @@ class Report:
     spine: Spine
     discs: tuple[DiscGrading, ...]
     """Head to foot."""
+    segments: Segments
     quality: tuple[str, ...]
     """Sentences that tell a reader when to doubt; empty when there is nothing to say."""
     rejected: tuple[RejectedSeries, ...]

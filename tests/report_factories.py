@@ -10,15 +10,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from enum import Enum
+from itertools import pairwise
 
 import numpy as np
 from pydicom import Dataset
 from pydicom.dataset import FileMetaDataset
 from pydicom.uid import EnhancedMRImageStorage, ExplicitVRLittleEndian, MRImageStorage
 
-from inference.anatomy import Disc, DiscLevel, Spine, Vertebra, VertebralBody
+from inference.anatomy import Canal, Disc, DiscLevel, Spine, Vertebra, VertebralBody
 from inference.grades import Basis, Finding, Grade
-from inference.report import DiscGrading, EvidenceMap, Method, ModelIdentity, RejectedSeries, Report
+from inference.report import DiscGrading, EvidenceMap, Method, ModelIdentity, RejectedSeries, Report, Segments
 from inference.volume import SagittalVolume, SliceSource
 from sr_templates.render import Run
 
@@ -72,12 +73,30 @@ def graded_study(layout: Layout = Layout.STRAIGHT, *, multiframe: bool = False) 
         volume=volume,
         spine=Spine(bodies=_bodies(upright), discs=tuple(spine_discs), doubts=("The sacrum is only partly in view.",)),
         discs=gradings,
+        segments=_segments(volume, layout),
         quality=("Slice gap of 8.0 mm between slices 9 and 10.",),
         rejected=(RejectedSeries(series_instance_uid="2.25.1009", reason="T1-weighted (TE 11 ms, TR 560 ms)"),),
         model=MODEL,
         timing_s={"total": 1.0},
     )
     return GradedStudy(report=report, source=source_instances(volume, multiframe=multiframe))
+
+
+def _segments(volume: SagittalVolume, layout: Layout) -> Segments:
+    """Discs, L1 to L5 and the canal as they are drawn, on the five slices about each disc's (the body's) own."""
+    rows, columns = np.mgrid[:ROWS, :COLUMNS].astype(np.float64)
+    centers = list(disc_centers_voxel().values())
+    labels = np.zeros(volume.voxels.shape, np.uint8)
+    for number, (middle, row, column) in enumerate(centers, start=1):
+        labels[middle - 2 : middle + 3, _ellipse(rows - row, columns - column)] = number
+    for number, (upper, lower) in enumerate(pairwise(centers), start=len(centers) + 1):
+        row, column = (upper[1] + lower[1]) / 2, (upper[2] + lower[2]) / 2
+        labels[5:10, (abs(rows - row) <= 11) & (abs(columns - column) <= 14)] = number
+    center_columns = np.interp(rows[:, 0], [c[1] for c in centers], [c[2] for c in centers])
+    labels[6:9, abs(columns - center_columns[:, None] - 22.0) < 5.0] = 2 * len(centers)
+    if layout is Layout.FLIPPED:
+        labels = np.ascontiguousarray(labels[:, ::-1, ::-1])
+    return Segments(labels=labels, structures=(*LEVELS, *tuple(Vertebra)[4:9], Canal.SPINAL_CANAL))
 
 
 def _bodies(upright: SagittalVolume) -> tuple[VertebralBody, ...]:

@@ -26,7 +26,7 @@ DOORS_FOR_NODE = {
 
 DOORS_FOR_TEMPLATES = {"inference.report", "inference.grades", "inference.anatomy", "inference.volume"}
 
-STAGES = {"selection", "stacking", "detection", "labelling", "discs", "grading", "measurements", "evidence"}
+STAGES = {"selection", "stacking", "detection", "labelling", "discs", "grading", "measurements", "evidence", "segments"}
 
 LIBRARY_OWNERS = {
     "dbos": {"node/engine.py"},
