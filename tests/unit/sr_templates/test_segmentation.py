@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import highdicom
 import numpy as np
 import pytest
@@ -9,12 +11,11 @@ from pydicom import Dataset
 
 from sr_templates.render import OutputKind, Wanted, render
 from tests.report_factories import (
-    COLUMNS,
     FRAME_OF_REFERENCE_UID,
     MULTIFRAME_SOP_UID,
-    ROWS,
     RUN,
     SERIES_UID,
+    SLICES,
     GradedStudy,
     Layout,
     disc_centers_voxel,
@@ -34,30 +35,50 @@ def dataset(study: GradedStudy) -> Dataset:
     return segmentation_of(study)
 
 
-def test_there_is_a_segment_for_each_disc_and_each_body(dataset: Dataset) -> None:
+def test_there_is_a_segment_for_each_disc_each_body_and_the_canal(dataset: Dataset) -> None:
     labels = [segment.SegmentLabel for segment in dataset.SegmentSequence]
     assert labels[:2] == ["T12/L1 disc", "L1/L2 disc"]
-    assert labels[6:] == [f"L{n} vertebral body" for n in range(1, 6)]
+    assert labels[6:] == [*(f"L{n} vertebral body" for n in range(1, 6)), "Spinal canal"]
     codes = [segment.SegmentedPropertyTypeCodeSequence[0].CodeValue for segment in dataset.SegmentSequence]
-    assert (codes[4], codes[6]) == ("84020006", "66794005")
+    assert (codes[4], codes[6], codes[11]) == ("84020006", "66794005", "61853006")
 
 
-def test_the_masks_have_the_size_of_what_was_outlined(dataset: Dataset) -> None:
-    """An ellipse of 34 x 9 mm and a rectangle of 28 x 22 pixels, at 1.2 mm pixels."""
-    image = highdicom.seg.Segmentation.from_dataset(dataset)
-    masks = image.get_pixels_by_source_instance([f"{SERIES_UID}.{n}" for n in (7, 8)], segment_numbers=range(1, 12))
-    assert masks.shape == (2, ROWS, COLUMNS, 11)
-    disc_px = masks[1, :, :, 4].sum()
-    assert disc_px * 1.2**2 == pytest.approx(np.pi / 4 * 34 * 9, rel=0.15)
-    assert masks[1, :, :, 6].sum() == pytest.approx(23 * 29, rel=0.05)  # edges count in
-    assert masks[0, :, :, 4].sum() == 0
+def test_the_masks_have_the_size_of_what_was_segmented(dataset: Dataset) -> None:
+    """An ellipse of 34 x 9 mm and a rectangle of 28 x 22 pixels, at 1.2 mm pixels, on five slices each."""
+    masks = masks_of(dataset)
+    disc_px = masks[:, :, :, 4].sum(axis=(1, 2))
+    assert np.flatnonzero(disc_px).tolist() == [5, 6, 7, 8, 9]
+    assert disc_px[7] * 1.2**2 == pytest.approx(np.pi / 4 * 34 * 9, rel=0.05)
+    assert masks[7, :, :, 6].sum() == 22 * 28
+    assert np.flatnonzero(masks[:, :, :, 11].any(axis=(1, 2))).tolist() == [6, 7, 8]
+
+
+def test_the_masks_are_the_report_s_labels(study_in_any_layout: GradedStudy) -> None:
+    masks = masks_of(segmentation_of(study_in_any_layout))
+    labels = study_in_any_layout.report.segments.labels
+    for number in range(1, 13):
+        np.testing.assert_array_equal(masks[..., number - 1], labels == number)
 
 
 def test_a_disc_is_where_it_is_in_the_source_slice(dataset: Dataset) -> None:
-    image = highdicom.seg.Segmentation.from_dataset(dataset)
-    mask = image.get_pixels_by_source_instance([f"{SERIES_UID}.8"], segment_numbers=[5])[0, :, :, 0]
     _, row, column = list(disc_centers_voxel().values())[4]
-    assert np.argwhere(mask).mean(axis=0) == pytest.approx([row, column], abs=0.6)
+    assert np.argwhere(masks_of(dataset)[7, :, :, 4]).mean(axis=0) == pytest.approx([row, column], abs=0.6)
+
+
+def test_an_ungraded_disc_is_a_segment_too(study: GradedStudy) -> None:
+    """One that the image's edge cuts is found, and not graded."""
+    fewer = replace(study, report=replace(study.report, discs=study.report.discs[1:]))
+    assert segmentation_of(fewer).SegmentSequence[0].SegmentLabel == "T12/L1 disc"
+
+
+def masks_of(dataset: Dataset) -> np.ndarray:
+    """(slices, rows, columns, segments)"""
+    image = highdicom.seg.Segmentation.from_dataset(dataset)
+    return image.get_pixels_by_source_instance(
+        [f"{SERIES_UID}.{n}" for n in range(1, SLICES + 1)],
+        segment_numbers=range(1, 13),
+        assert_missing_frames_are_empty=True,
+    )
 
 
 def test_geometry_is_that_of_the_source(study_in_any_layout: GradedStudy) -> None:
@@ -83,7 +104,7 @@ def test_frames_of_a_multi_frame_source_are_named() -> None:
         for frame in dataset.PerFrameFunctionalGroupsSequence
         for item in frame.DerivationImageSequence[0].SourceImageSequence
     }
-    assert named == {(MULTIFRAME_SOP_UID, 7), (MULTIFRAME_SOP_UID, 8)}
+    assert named == {(MULTIFRAME_SOP_UID, frame) for frame in range(5, 11)}
 
 
 def test_the_tracking_uids_are_those_of_the_measurement_report(study: GradedStudy, dataset: Dataset) -> None:
@@ -108,4 +129,4 @@ def test_patient_and_study_are_the_source_s_own(study: GradedStudy, dataset: Dat
 
 
 def test_oblique_slices_are_held(study: GradedStudy) -> None:
-    assert segmentation_of(graded_study(Layout.OBLIQUE)).NumberOfFrames == 11
+    assert segmentation_of(graded_study(Layout.OBLIQUE)).NumberOfFrames == 6 * 5 + 5 * 5 + 3
