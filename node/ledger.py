@@ -11,14 +11,26 @@ from datetime import datetime
 
 from sqlalchemy import Connection, select
 
+from node import ledger_deliveries as deliveries
 from node import ledger_intake as intake
 from node import ledger_outbox as outbox
 from node import ledger_overview as overview
 from node.group_commit import GroupCommit
-from node.ledger_database import Database, LedgerError, LedgerUnavailable, OutcomeUnknown, open_database
+from node.ledger_database import (
+    Database,
+    LedgerError,
+    LedgerUnavailable,
+    OutcomeUnknown,
+    UnknownStudy,
+    WrongState,
+    open_database,
+)
+from node.ledger_dead_letters import DeadLetters, set_study_going
 from node.ledger_schema import STUDY
+from node.ledger_workers import LedgerWorkers
 from node.records import (
     Delivery,
+    DeliveryEvent,
     DeliveryState,
     HistoryEntry,
     OpenStudy,
@@ -33,15 +45,8 @@ from node.records import (
 
 __all__ = ["Ledger", "LedgerError", "LedgerUnavailable", "OutcomeUnknown", "UnknownStudy", "WrongState", "open_ledger"]
 
+Turn = tuple[int, int] | None
 _RESULTS_STAND = (StudyState.GRADED, StudyState.DELIVERED)
-
-
-class UnknownStudy(LedgerError):
-    """The ledger holds no such study."""
-
-
-class WrongState(LedgerError):
-    """The study is not in a state from which this change leads on: somebody else has changed it meanwhile."""
 
 
 def open_ledger(url: str) -> Ledger:
@@ -60,6 +65,8 @@ class Ledger:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._arrivals = GroupCommit(lambda images: database.write(lambda db: intake.record(db, images)))
+        self.dead_letters = DeadLetters(database)
+        self.workers = LedgerWorkers(database)
 
     def close(self) -> None:
         self._database.close()
@@ -125,33 +132,20 @@ class Ledger:
         without an end, and is FAILED now.
         """
 
-        def take(connection: Connection) -> StudyRecord | None:
-            study = self._locked(connection, study_id)
-            if study.state not in (StudyState.QUEUED, StudyState.GRADING):
-                return None
-            if study.attempts >= maximum_attempts:
-                reason = f"its worker stopped {study.attempts} times before an end"
-                intake.move(connection, study_id, StudyState.FAILED, reason, now)
-                return None
-            attempts = study.attempts + 1
-            reason = "a worker has it" if attempts == 1 else f"a worker has it, attempt {attempts}"
-            intake.move(connection, study_id, StudyState.GRADING, reason, now, attempts=attempts)
-            return self._locked(connection, study_id)
-
-        return self._database.write(take)
+        return self._database.write(lambda connection: intake.take(connection, study_id, maximum_attempts, now))
 
     def study(self, study_id: int) -> StudyRecord:
         """Raises ``UnknownStudy``."""
-        return self._database.read(lambda connection: self._found(connection, study_id)[0])
+        return self._database.read(lambda connection: intake.found(connection, study_id)[0])
 
     def instances(self, study_id: int) -> tuple[ReceivedInstance, ...]:
         """The images of a generation: all of the study up to its closing, as they came. Raises ``UnknownStudy``."""
-        return self._database.read(lambda connection: intake.instances(connection, *self._found(connection, study_id)))
+        return self._database.read(lambda connection: intake.instances(connection, *intake.found(connection, study_id)))
 
     def conflicts(self, study_id: int) -> int:
         """How many objects are kept beside this study as conflicts. Raises ``UnknownStudy``."""
         return self._database.read(
-            lambda connection: intake.conflicts(connection, self._found(connection, study_id)[0].study_instance_uid)
+            lambda connection: intake.conflicts(connection, intake.found(connection, study_id)[0].study_instance_uid)
         )
 
     def graded_digest(self, study_instance_uid: str) -> tuple[str, ...]:
@@ -165,63 +159,78 @@ class Ledger:
 
     # Its ends.
 
-    def finish_graded(
+    def finish_graded(  # noqa: PLR0913 - a study's end in one transaction
         self,
         study_id: int,
         *,
         results: Sequence[ResultObject],
         archives: Mapping[str, Sequence[str]],
         reason: str,
+        turn: Turn = None,
         now: datetime,
     ) -> None:
         """GRADING -> GRADED together with its results and their deliveries; a repeat changes nothing.
 
         Args:
             archives: for each archive the SOP Instance UIDs of the results it is to get.
+            turn: round and attempts of the study as the worker took it. Where it has been taken again since, nothing
+                is written down: this worker was held to be dead. None: whoever took it last.
 
         Raises:
             WrongState, UnknownStudy, ValueError: a delivery names no result.
         """
-        self._finish(
-            study_id, StudyState.GRADED, reason, now, lambda c: outbox.fill(c, study_id, results, archives, now)
-        )
 
-    def finish_declined(
+        def fill(connection: Connection) -> None:
+            outbox.fill(connection, study_id, results, archives, now)
+
+        self._finish(study_id, StudyState.GRADED, reason, turn, now, fill)
+
+    def finish_declined(  # noqa: PLR0913 - as above
         self,
         study_id: int,
         *,
         reason: str,
         results: Sequence[ResultObject] = (),
         archives: Mapping[str, Sequence[str]] | None = None,
+        turn: Turn = None,
         now: datetime,
     ) -> None:
         """GRADING -> DECLINED, with the objects that tell the reader; it stays DECLINED while they are delivered."""
-        self._finish(
-            study_id, StudyState.DECLINED, reason, now, lambda c: outbox.fill(c, study_id, results, archives or {}, now)
-        )
 
-    def finish_unchanged(self, study_id: int, *, reason: str, now: datetime) -> None:
+        def fill(connection: Connection) -> None:
+            outbox.fill(connection, study_id, results, archives or {}, now)
+
+        self._finish(study_id, StudyState.DECLINED, reason, turn, now, fill)
+
+    def finish_unchanged(self, study_id: int, *, reason: str, turn: Turn = None, now: datetime) -> None:
         """GRADING -> UNCHANGED."""
-        self._finish(study_id, StudyState.UNCHANGED, reason, now)
+        self._finish(study_id, StudyState.UNCHANGED, reason, turn, now)
 
-    def finish_failed(self, study_id: int, *, reason: str, now: datetime) -> None:
+    def finish_failed(self, study_id: int, *, reason: str, turn: Turn = None, now: datetime) -> None:
         """GRADING -> FAILED."""
-        self._finish(study_id, StudyState.FAILED, reason, now)
+        self._finish(study_id, StudyState.FAILED, reason, turn, now)
 
-    def _finish(
+    def give_back_study(self, study_id: int, *, turn: tuple[int, int], now: datetime) -> None:
+        """GRADING -> QUEUED with its attempt uncounted, unless it has been taken again since or has ended."""
+        self._database.write(lambda connection: intake.give_back(connection, study_id, turn, now))
+
+    def _finish(  # noqa: PLR0913, PLR0917 - as above
         self,
         study_id: int,
         end: StudyState,
         reason: str,
+        turn: Turn,
         now: datetime,
         fill_outbox: Callable[[Connection], None] = lambda _: None,
     ) -> None:
         def finish(connection: Connection) -> None:
-            study = self._locked(connection, study_id)
+            study = intake.found_and_locked(connection, study_id)
             if study.state == end or (end, study.state) == (StudyState.GRADED, StudyState.DELIVERED):
                 return
             if study.state != StudyState.GRADING:
                 raise WrongState(f"study {study_id} is {study.state.value}, not grading: it cannot become {end.value}")
+            if turn not in (None, (study.round, study.attempts)):
+                raise WrongState(f"another worker has taken study {study_id} since: not {end.value}")
             intake.move(connection, study_id, end, reason, now)
             fill_outbox(connection)
             if end is StudyState.GRADED:
@@ -235,11 +244,15 @@ class Ledger:
         self, now: datetime, *, limit: int, archives: Collection[str] | None = None
     ) -> tuple[Delivery, ...]:
         """What is to be sent now, by study and archive; of the ``archives`` named, or of all."""
-        return self._database.read(lambda connection: outbox.due(connection, now, limit, archives))
+        return self._database.read(lambda connection: deliveries.due(connection, now, limit, archives))
 
     def undelivered(self, *, limit: int) -> tuple[Delivery, ...]:
         """What has not arrived, of the newest studies first: waiting for its time, or refused for good."""
-        return self._database.read(lambda connection: outbox.undelivered(connection, limit))
+        return self._database.read(lambda connection: deliveries.undelivered(connection, limit))
+
+    def delivery_events(self, delivery_id: int) -> tuple[DeliveryEvent, ...]:
+        """What became of a delivery, in order."""
+        return self._database.read(lambda connection: deliveries.events(connection, delivery_id))
 
     def delivery_delivered(self, delivery_id: int, *, status: str, now: datetime) -> None:
         """The archive has it. With the last one a GRADED study becomes DELIVERED."""
@@ -281,7 +294,7 @@ class Ledger:
             if requeued:
                 reason = "the operator asked for another attempt"
                 intake.move(connection, newest.id, StudyState.QUEUED, reason, now, attempts=0, round=newest.round + 1)
-            return int(requeued) + outbox.make_due(connection, study_instance_uid, now)
+            return int(requeued) + set_study_going(connection, study_instance_uid, now)
 
         return self._database.write(retry)
 
@@ -303,18 +316,4 @@ class Ledger:
 
     def delivery_counts(self) -> Mapping[str, Mapping[DeliveryState, int]]:
         """For each archive how many deliveries stand in each state."""
-        return self._database.read(outbox.counts_by_archive)
-
-    # Rows.
-
-    def _found(self, connection: Connection, study_id: int) -> tuple[StudyRecord, int | None]:
-        row = connection.execute(select(STUDY).where(STUDY.c.id == study_id)).first()
-        if row is None:
-            raise UnknownStudy(f"there is no study {study_id}")
-        return intake.study_record(row), row.last_instance_id
-
-    def _locked(self, connection: Connection, study_id: int) -> StudyRecord:
-        row = intake.locked(connection, study_id)
-        if row is None:
-            raise UnknownStudy(f"there is no study {study_id}")
-        return intake.study_record(row)
+        return self._database.read(deliveries.counts_by_archive)

@@ -55,6 +55,14 @@ class OutcomeUnknown(LedgerUnavailable):
     """The connection broke while COMMIT was under way: the change may stand or not. Undo nothing that it speaks of."""
 
 
+class UnknownStudy(LedgerError):
+    """The ledger holds no such study."""
+
+
+class WrongState(LedgerError):
+    """The study is not in a state from which this change leads on: somebody else has changed it meanwhile."""
+
+
 class Database:
     """Runs functions of a connection as transactions."""
 

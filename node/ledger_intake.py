@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, Row, Select, bindparam, func, insert, select, update
 
+from node.ledger_database import UnknownStudy
 from node.ledger_schema import HISTORY, INSTANCE, RESULT, STUDY
 from node.records import OpenStudy, ReceivedInstance, Recorded, SeriesCount, StudyRecord, StudyState
 
@@ -145,6 +146,43 @@ def newest_generation(connection: Connection, study_instance_uid: str) -> Row[An
 def locked(connection: Connection, study_id: int) -> Row[Any] | None:
     """The row of one generation, locked until the transaction ends."""
     return connection.execute(select(STUDY).where(STUDY.c.id == study_id).with_for_update()).first()
+
+
+def found(connection: Connection, study_id: int) -> tuple[StudyRecord, int | None]:
+    """A generation, and the number of the last image that belongs to it; raises ``UnknownStudy``."""
+    row = connection.execute(select(STUDY).where(STUDY.c.id == study_id)).first()
+    if row is None:
+        raise UnknownStudy(f"there is no study {study_id}")
+    return study_record(row), row.last_instance_id
+
+
+def found_and_locked(connection: Connection, study_id: int) -> StudyRecord:
+    """A generation, its row locked until the transaction ends; raises ``UnknownStudy``."""
+    row = locked(connection, study_id)
+    if row is None:
+        raise UnknownStudy(f"there is no study {study_id}")
+    return study_record(row)
+
+
+def take(connection: Connection, study_id: int, maximum_attempts: int, now: datetime) -> StudyRecord | None:
+    study = found_and_locked(connection, study_id)
+    if study.state not in (StudyState.QUEUED, StudyState.GRADING):
+        return None
+    if study.attempts >= maximum_attempts:
+        reason = f"its worker stopped {study.attempts} times before an end"
+        move(connection, study_id, StudyState.FAILED, reason, now)
+        return None
+    attempts = study.attempts + 1
+    reason = "a worker has it" if attempts == 1 else f"a worker has it, attempt {attempts}"
+    move(connection, study_id, StudyState.GRADING, reason, now, attempts=attempts)
+    return found_and_locked(connection, study_id)
+
+
+def give_back(connection: Connection, study_id: int, turn: tuple[int, int], now: datetime) -> None:
+    study = found_and_locked(connection, study_id)
+    if study.state == StudyState.GRADING and (study.round, study.attempts) == turn:
+        reason = "the node was stopped while it graded"
+        move(connection, study_id, StudyState.QUEUED, reason, now, attempts=study.attempts - 1)
 
 
 def move(

@@ -1,21 +1,48 @@
-"""What the ledger does with results: list them and their deliveries, and follow each delivery to its end.
+"""What the ledger does with results: list them and their deliveries, and take each delivery from state to state.
 
 Every function runs inside the caller's transaction. Who may change the state of a study has locked its row before.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Row, delete, func, insert, select, update
+from sqlalchemy import Connection, Row, func, insert, select, update
 
 from node.ledger_intake import locked, move
-from node.ledger_schema import DELIVERY, RESULT, STUDY
-from node.records import Delivery, DeliveryState, ResultObject, StudyState
+from node.ledger_schema import DELIVERY, DELIVERY_EVENT, RESULT, STUDY
+from node.records import ARRIVED, SETTLED, DeliveryEvent, DeliveryState, ResultObject, StudyState
+
+_MAY_ARRIVE = frozenset(DeliveryState) - ARRIVED
+"""An answer that comes late is still the truth about where an object is."""
+_ONLY_DUE = frozenset({DeliveryState.DUE})
+"""A failure that comes late must not set going again what has arrived, or what the operator has ended."""
+
+
+def change(
+    connection: Connection,
+    delivery_id: int,
+    event: DeliveryEvent,
+    *,
+    only_from: Collection[DeliveryState],
+    **values: object,
+) -> bool:
+    """Puts a delivery into a state, with the event in its history; False, nothing done, where it stands elsewhere."""
+    changed = connection.execute(
+        update(DELIVERY)
+        .where(DELIVERY.c.id == delivery_id, DELIVERY.c.state.in_([item.value for item in only_from]))
+        .values(state=event.state.value, last_status=event.status, changed_at=event.at, **values)
+    ).rowcount
+    if changed:
+        connection.execute(
+            insert(DELIVERY_EVENT).values(
+                delivery_id=delivery_id, at=event.at, state=event.state.value, status=event.status
+            )
+        )
+    return bool(changed)
 
 
 def fill(
@@ -64,54 +91,40 @@ def _list_results(connection: Connection, study_id: int, results: Sequence[Resul
 def _list_deliveries(
     connection: Connection, study_id: int, archives: Mapping[str, Sequence[str]], now: datetime
 ) -> None:
-    """Rows for the deliveries that are not listed yet, due at once."""
+    """Rows for the deliveries that are not listed yet."""
     for archive, sop_instance_uids in archives.items():
-        listed = set(
-            connection.execute(
-                select(DELIVERY.c.sop_instance_uid).where(
-                    DELIVERY.c.archive == archive, DELIVERY.c.sop_instance_uid.in_(sop_instance_uids)
-                )
-            ).scalars()
-        )
+        listed = _listed(connection, archive, sop_instance_uids)
         for sop_instance_uid in sop_instance_uids:
             if sop_instance_uid not in listed:
-                connection.execute(
-                    insert(DELIVERY).values(
-                        study_id=study_id,
-                        archive=archive,
-                        sop_instance_uid=sop_instance_uid,
-                        state=DeliveryState.DUE.value,
-                        attempts=0,
-                        not_before=now,
-                        last_status="",
-                        changed_at=now,
-                    )
-                )
+                list_delivery(connection, study_id, archive, sop_instance_uid, now)
 
 
-def due(connection: Connection, now: datetime, limit: int, archives: Collection[str] | None) -> tuple[Delivery, ...]:
-    query = (
-        select(DELIVERY, RESULT.c.sop_class_uid, RESULT.c.path)
-        .join(RESULT, RESULT.c.sop_instance_uid == DELIVERY.c.sop_instance_uid)
-        .where(DELIVERY.c.state == DeliveryState.DUE, DELIVERY.c.not_before <= now)
-        .order_by(DELIVERY.c.study_id, DELIVERY.c.archive, DELIVERY.c.id)
-        .limit(limit)
+def _listed(connection: Connection, archive: str, sop_instance_uids: Sequence[str]) -> Mapping[str, int]:
+    """SOP Instance UID -> delivery, of those that are listed for an archive."""
+    rows = connection.execute(
+        select(DELIVERY.c.sop_instance_uid, DELIVERY.c.id).where(
+            DELIVERY.c.archive == archive, DELIVERY.c.sop_instance_uid.in_(sop_instance_uids)
+        )
     )
-    if archives is not None:
-        query = query.where(DELIVERY.c.archive.in_(archives))
-    return tuple(_delivery(row) for row in connection.execute(query))
+    return {row.sop_instance_uid: row.id for row in rows}
 
 
-def undelivered(connection: Connection, limit: int) -> tuple[Delivery, ...]:
-    query = (
-        select(DELIVERY, RESULT.c.sop_class_uid, RESULT.c.path)
-        .join(RESULT, RESULT.c.sop_instance_uid == DELIVERY.c.sop_instance_uid)
-        .where(DELIVERY.c.state != DeliveryState.DELIVERED)
-        .order_by(DELIVERY.c.state == DeliveryState.REPLACED, DELIVERY.c.study_id.desc(), DELIVERY.c.archive)
-        .order_by(DELIVERY.c.id)
-        .limit(limit)
+def list_delivery(connection: Connection, study_id: int, archive: str, sop_instance_uid: str, now: datetime) -> None:
+    """A row for one delivery, due at once."""
+    connection.execute(
+        insert(DELIVERY).values(
+            study_id=study_id,
+            archive=archive,
+            sop_instance_uid=sop_instance_uid,
+            state=DeliveryState.DUE.value,
+            attempts=0,
+            not_before=now,
+            last_status="",
+            changed_at=now,
+            listed_at=now,
+            due_since=now,
+        )
     )
-    return tuple(_delivery(row) for row in connection.execute(query))
 
 
 def delivered(connection: Connection, delivery_id: int, status: str, now: datetime) -> None:
@@ -119,24 +132,37 @@ def delivered(connection: Connection, delivery_id: int, status: str, now: dateti
     if study_id is None:
         return
     study = locked(connection, study_id)
-    _answered(connection, delivery_id, DeliveryState.DELIVERED, status, now)
+    change(
+        connection,
+        delivery_id,
+        DeliveryEvent(at=now, state=DeliveryState.DELIVERED, status=status),
+        only_from=_MAY_ARRIVE,
+        attempts=DELIVERY.c.attempts + 1,
+        arrived_at=now,
+    )
     if study is not None and study.state == StudyState.GRADED:
         deliver_study_if_complete(connection, study_id, now)
 
 
 def deliver_study_if_complete(connection: Connection, study_id: int, now: datetime) -> None:
-    """GRADED becomes DELIVERED when it has deliveries and every one has arrived."""
-    states = set(connection.execute(select(DELIVERY.c.state).where(DELIVERY.c.study_id == study_id)).scalars())
-    if states - {DeliveryState.REPLACED} == {DeliveryState.DELIVERED}:
-        move(connection, study_id, StudyState.DELIVERED, "every archive holds every result", now)
+    """GRADED becomes DELIVERED when something has arrived, and nothing is left to send or to decide."""
+    rows = connection.execute(
+        select(DELIVERY.c.state, func.count()).where(DELIVERY.c.study_id == study_id).group_by(DELIVERY.c.state)
+    )
+    counts = {DeliveryState(state): count for state, count in rows}
+    if set(counts) <= SETTLED and set(counts) & ARRIVED:
+        discarded = counts.get(DeliveryState.DISCARDED, 0)
+        but = f", but for {discarded} that the operator took off the list" if discarded else ""
+        move(connection, study_id, StudyState.DELIVERED, f"every archive holds every result{but}", now)
 
 
 def postponed(connection: Connection, delivery_id: int, status: str, not_before: datetime, now: datetime) -> None:
-    _answered(connection, delivery_id, DeliveryState.DUE, status, now, not_before=not_before)
+    event = DeliveryEvent(at=now, state=DeliveryState.DUE, status=status)
+    _failed(connection, delivery_id, event, not_before=not_before)
 
 
 def dead(connection: Connection, delivery_id: int, status: str, now: datetime) -> None:
-    _answered(connection, delivery_id, DeliveryState.DEAD, status, now)
+    _failed(connection, delivery_id, DeliveryEvent(at=now, state=DeliveryState.DEAD, status=status))
 
 
 def replaced(connection: Connection, delivery_id: int, instead: Sequence[str], status: str, now: datetime) -> None:
@@ -146,56 +172,37 @@ def replaced(connection: Connection, delivery_id: int, instead: Sequence[str], s
         return
     study = locked(connection, study_id)
     archive = connection.execute(select(DELIVERY.c.archive).where(DELIVERY.c.id == delivery_id)).scalar_one()
-    _answered(connection, delivery_id, DeliveryState.REPLACED, status, now)
+    if not _failed(connection, delivery_id, DeliveryEvent(at=now, state=DeliveryState.REPLACED, status=status)):
+        return
+    for listed in _listed(connection, archive, instead).values():  # one that had to stand back at a retry
+        set_going(connection, listed, "takes the place of a form that was refused", now, {DeliveryState.REPLACED})
     _list_deliveries(connection, study_id, {archive: instead}, now)
     if study is not None and study.state == StudyState.GRADED:
         deliver_study_if_complete(connection, study_id, now)
 
 
-def _answered(
-    connection: Connection, delivery_id: int, state: DeliveryState, status: str, now: datetime, **values: datetime
-) -> None:
-    """Writes down an answer; what has arrived stays arrived, whatever a late second answer says."""
-    connection.execute(
-        update(DELIVERY)
-        .where(DELIVERY.c.id == delivery_id, DELIVERY.c.state != DeliveryState.DELIVERED)
-        .values(state=state.value, attempts=DELIVERY.c.attempts + 1, last_status=status, changed_at=now, **values)
+def _failed(connection: Connection, delivery_id: int, event: DeliveryEvent, **values: datetime) -> bool:
+    """After one more attempt."""
+    return change(connection, delivery_id, event, only_from=_ONLY_DUE, attempts=DELIVERY.c.attempts + 1, **values)
+
+
+def set_going(
+    connection: Connection, delivery_id: int, why: str, now: datetime, only_from: Collection[DeliveryState]
+) -> bool:
+    """DUE at once, with its attempts forgotten and its time to give up ahead of it."""
+    return change(
+        connection,
+        delivery_id,
+        DeliveryEvent(at=now, state=DeliveryState.DUE, status=why),
+        only_from=only_from,
+        attempts=0,
+        not_before=now,
+        due_since=now,
     )
 
 
 def _study_of(connection: Connection, delivery_id: int) -> int | None:
     return connection.execute(select(DELIVERY.c.study_id).where(DELIVERY.c.id == delivery_id)).scalar()
-
-
-def make_due(connection: Connection, study_instance_uid: str, now: datetime) -> int:
-    """Every delivery of every generation that has not arrived is due now; returns how many."""
-    generations = select(STUDY.c.id).where(STUDY.c.study_instance_uid == study_instance_uid)
-    _take_back_replacements(connection, study_instance_uid)
-    return connection.execute(
-        update(DELIVERY)
-        .where(DELIVERY.c.study_id.in_(generations), DELIVERY.c.state.in_((DeliveryState.DUE, DeliveryState.DEAD)))
-        .values(state=DeliveryState.DUE.value, attempts=0, not_before=now, changed_at=now)
-    ).rowcount
-
-
-def _take_back_replacements(connection: Connection, study_instance_uid: str) -> None:
-    """Where no form of a kind has arrived, its first form alone is tried again: the archive may take it by now."""
-    rows = connection.execute(
-        select(DELIVERY.c.id, DELIVERY.c.study_id, DELIVERY.c.archive, DELIVERY.c.state, RESULT.c.kind)
-        .join(RESULT, RESULT.c.sop_instance_uid == DELIVERY.c.sop_instance_uid)
-        .join(STUDY, STUDY.c.id == DELIVERY.c.study_id)
-        .where(STUDY.c.study_instance_uid == study_instance_uid)
-        .order_by(DELIVERY.c.id)
-    )
-    forms: dict[tuple[int, str, str], list[tuple[int, str]]] = {}
-    for row in rows:
-        forms.setdefault((row.study_id, row.archive, row.kind), []).append((row.id, row.state))
-    for tried in forms.values():
-        states = {state for _, state in tried}
-        if DeliveryState.REPLACED in states and DeliveryState.DELIVERED not in states:
-            (first, _), *others = tried
-            connection.execute(delete(DELIVERY).where(DELIVERY.c.id.in_([number for number, _ in others])))
-            connection.execute(update(DELIVERY).where(DELIVERY.c.id == first).values(state=DeliveryState.DEAD.value))
 
 
 def results(connection: Connection, study_instance_uid: str) -> tuple[tuple[int, ResultObject], ...]:
@@ -215,41 +222,4 @@ def _result(row: Row[Any]) -> ResultObject:
         kind=row.kind,
         path=Path(row.path),
         sha256=row.sha256,
-    )
-
-
-def counts_by_study(connection: Connection, study_ids: Iterable[int]) -> dict[int, Counter[DeliveryState]]:
-    counts: dict[int, Counter[DeliveryState]] = {study_id: Counter() for study_id in study_ids}
-    rows = connection.execute(
-        select(DELIVERY.c.study_id, DELIVERY.c.state, func.count())
-        .where(DELIVERY.c.study_id.in_(counts))
-        .group_by(DELIVERY.c.study_id, DELIVERY.c.state)
-    )
-    for study_id, state, count in rows:
-        counts[study_id][DeliveryState(state)] = count
-    return counts
-
-
-def counts_by_archive(connection: Connection) -> dict[str, Counter[DeliveryState]]:
-    counts: dict[str, Counter[DeliveryState]] = {}
-    rows = connection.execute(
-        select(DELIVERY.c.archive, DELIVERY.c.state, func.count()).group_by(DELIVERY.c.archive, DELIVERY.c.state)
-    )
-    for archive, state, count in rows:
-        counts.setdefault(archive, Counter())[DeliveryState(state)] = count
-    return counts
-
-
-def _delivery(row: Row[Any]) -> Delivery:
-    return Delivery(
-        delivery_id=row.id,
-        study_id=row.study_id,
-        archive=row.archive,
-        sop_instance_uid=row.sop_instance_uid,
-        sop_class_uid=row.sop_class_uid,
-        path=Path(row.path),
-        state=DeliveryState(row.state),
-        attempts=row.attempts,
-        not_before=row.not_before,
-        last_status=row.last_status,
     )

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from sqlalchemy import Connection, func, select
 
-from node import ledger_outbox
+from node import ledger_deliveries
 from node.ledger_intake import conflicts, study_record
 from node.ledger_schema import HISTORY, INSTANCE, STUDY
 from node.records import HistoryEntry, Recorded, StudyOverview, StudyState
@@ -15,7 +15,7 @@ from node.records import HistoryEntry, Recorded, StudyOverview, StudyState
 def overview(connection: Connection, limit: int) -> tuple[StudyOverview, ...]:
     rows = connection.execute(select(STUDY).order_by(STUDY.c.changed_at.desc(), STUDY.c.id.desc()).limit(limit))
     studies = tuple(map(study_record, rows))
-    deliveries = ledger_outbox.counts_by_study(connection, [study.study_id for study in studies])
+    deliveries = ledger_deliveries.counts_by_study(connection, [study.study_id for study in studies])
     return tuple(
         StudyOverview(
             study=study,

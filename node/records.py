@@ -52,10 +52,20 @@ class DeliveryState(StrEnum):
     """To be sent at ``not_before``."""
     DELIVERED = "delivered"
     """The archive answered success or a warning (kept in ``last_status``)."""
+    PROVEN = "proven"
+    """The archive has proved that it holds it: storage commitment, or a query that found it."""
     DEAD = "dead"
-    """Refused for good, or given up by the operator; `spinenode retry` makes it due again."""
+    """A dead letter: refused for good, too old, or given up by the operator, who alone can set it going again."""
     REPLACED = "replaced"
     """The archive takes no object of this SOP class: another form of the result goes there instead."""
+    DISCARDED = "discarded"
+    """The operator took it off the list of dead letters, or sent it to another archive; why is in ``last_status``."""
+
+
+ARRIVED = frozenset({DeliveryState.DELIVERED, DeliveryState.PROVEN})
+"""The archive has it."""
+SETTLED = ARRIVED | {DeliveryState.REPLACED, DeliveryState.DISCARDED}
+"""Nothing is left to send."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -122,6 +132,10 @@ class StudyRecord:
     last_received_at: datetime
     closed_at: datetime | None
     changed_at: datetime
+    priority: int = 0
+    """The higher is served first; see ``node/precedence.py``."""
+    proven_at: datetime | None = None
+    """When the last archive had proved that it holds every result."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -152,6 +166,17 @@ class Delivery:
     not_before: datetime
     last_status: str
     """What the archive (or the network) said last, e.g. ``0x0000`` or ``association refused``."""
+    due_since: datetime | None
+    """When it was listed, or last set going again: from then on its time to give up counts."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DeliveryEvent:
+    """One change of a delivery."""
+
+    at: datetime
+    state: DeliveryState
+    status: str
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

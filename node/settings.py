@@ -7,60 +7,44 @@ An unknown key or a bad value is a refusal at start that names the key. Environm
 from __future__ import annotations
 
 import tomllib
-from ipaddress import ip_network
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
+
+from node.settings_delivery import ArchiveSettings, DeliverySettings
+from node.settings_values import Address, AeTitle, OutputName, Port, SettingsTable, checked_ae_title
+
+__all__ = ["ArchiveSettings", "DeliverySettings", "Settings", "SettingsError", "checked_ae_title", "load"]
 
 
 class SettingsError(Exception):
     """The settings cannot be used; the message names each key and what is wrong with it."""
 
 
-def checked_ae_title(value: str) -> str:
-    """An AE title has 1-16 characters of the default repertoire without backslash (PS3.5 section 6.2, VR AE)."""
-    if not 1 <= len(value.strip()) <= 16 or "\\" in value or not value.isascii() or not value.isprintable():
-        raise ValueError(f"{value!r} is not an AE title: 1 to 16 printable ASCII characters, no backslash")
-    return value.strip()
-
-
-def _address(value: str) -> str:
-    ip_network(value, strict=False)  # raises ValueError with the text
-    return value
-
-
-AeTitle = Annotated[str, AfterValidator(checked_ae_title)]
-Address = Annotated[str, AfterValidator(_address)]
-Port = Annotated[int, Field(ge=1, le=65535)]
-OutputName = Literal[
-    "measurement_report",
-    "text_report",
-    "secondary_capture",
-    "segmentation",
-    "parametric_map",
-    "presentation_state",
-    "encapsulated_pdf",
-    "key_object_selection",
-]
 Language = Literal["en", "de"]
+PartName = Literal["receiver", "worker", "dispatcher"]
 
 
-class _Table(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class NodeSettings(_Table):
+class NodeSettings(SettingsTable):
     data_dir: Path = Path("spinenode-data")
     """Holds the spool and, by default, the ledger. Local disk, never a network file system."""
     database_url: str = ""
     """Empty: SQLite in ``data_dir``. Else an SQLAlchemy URL, e.g. postgresql+psycopg://user@host/spinenode."""
+    spool_dir: Path | None = None
+    """Images and results; none: ``data_dir``/spool. Nodes that share a database share it too."""
+    parts: tuple[PartName, ...] = ("receiver", "worker", "dispatcher")
+    """What runs here: a machine that only grades for another one has its workers alone."""
+    workers: int = Field(default=1, ge=1, le=64)
+    """Processes that grade, one study at a time each; more than one need PostgreSQL."""
+    worker_dead_after_s: float = Field(default=60, ge=2)
+    """A worker that gives no sign for so long is dead: the others take its study."""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     log_format: Literal["plain", "json"] = "plain"
 
 
-class ReceiverSettings(_Table):
+class ReceiverSettings(SettingsTable):
     ae_title: AeTitle = "SPINENODE"
     host: str = "127.0.0.1"
     port: Port = 11112
@@ -111,14 +95,14 @@ class ReceiverSettings(_Table):
         return self
 
 
-class AssemblySettings(_Table):
+class AssemblySettings(SettingsTable):
     quiet_s: float = Field(default=30, gt=0)
     """A study closes when no new image came for this long."""
     maximum_wait_s: float = Field(default=3600, gt=0)
     """... and at the latest this long after its first image."""
 
 
-class InferenceSettings(_Table):
+class InferenceSettings(SettingsTable):
     device: str = Field(default="auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$")
     threads: int = Field(default=0, ge=0)
     """CPU threads of the worker; 0 = as many as there are cores."""
@@ -130,7 +114,7 @@ class InferenceSettings(_Table):
     """A study that takes longer hangs: its worker is ended, and started again."""
 
 
-class ResultSettings(_Table):
+class ResultSettings(SettingsTable):
     outputs: tuple[OutputName, ...] = ("measurement_report", "text_report", "secondary_capture")
     report_declined: bool = True
     """Send a text report that says why a study was not graded."""
@@ -153,33 +137,17 @@ class ResultSettings(_Table):
         return self
 
 
-class DeliverySettings(_Table):
-    first_delay_s: float = Field(default=5, gt=0)
-    maximum_delay_s: float = Field(default=900, gt=0)
-    connect_timeout_s: float = Field(default=10, gt=0)
-
-
-class SenderSettings(_Table):
+class SenderSettings(SettingsTable):
     """What is known of one that sends studies."""
 
     ae_title: AeTitle
     quiet_s: float | None = Field(default=None, gt=0)
     """In place of assembly.quiet_s, for its studies."""
+    priority: int = Field(default=0, ge=-9, le=9)
+    """Of its studies: the higher is served first, but none waits for ever; see ``delivery.priority_head_start_s``."""
     query_host: str = ""
     """Set: it is asked (C-FIND, under its AE title) how many images a study has."""
     query_port: Port = 104
-
-
-class ArchiveSettings(_Table):
-    name: str = Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9_.-]+$")
-    ae_title: AeTitle
-    host: str = Field(min_length=1)
-    port: Port
-    calling_ae_title: AeTitle = "SPINENODE"
-    outputs: tuple[OutputName, ...] = ()
-    """Empty: all that ``results.outputs`` makes."""
-    sr_class: Literal["comprehensive_3d", "comprehensive", "enhanced"] = "comprehensive_3d"
-    """SOP class of the measurement report; another one is sent where the archive refuses this one."""
 
 
 class Settings(BaseSettings):
@@ -210,13 +178,22 @@ class Settings(BaseSettings):
                 raise ValueError(f"archives: the name {name!r} is used twice; deliveries are kept by it")
         return self
 
+    @model_validator(mode="after")
+    def _workers_share_a_server(self) -> Settings:
+        if self.node.workers > 1 and self.database_url.startswith("sqlite"):
+            raise ValueError(
+                f"node.workers = {self.node.workers} needs PostgreSQL (node.database_url): "
+                "a ledger in SQLite has one worker"
+            )
+        return self
+
     @property
     def database_url(self) -> str:
         return self.node.database_url or f"sqlite:///{(self.node.data_dir / 'node.db').absolute()}"
 
     @property
     def spool_dir(self) -> Path:
-        return self.node.data_dir / "spool"
+        return self.node.spool_dir or self.node.data_dir / "spool"
 
     @classmethod
     def settings_customise_sources(

@@ -37,4 +37,11 @@ def test_the_words_for_states_are_those_in_databases_that_exist() -> None:
         "failed",
     ]
     assert [state.value for state in records.Recorded] == ["new", "same_again", "conflict", "own_result"]
-    assert [state.value for state in records.DeliveryState] == ["due", "delivered", "dead", "replaced"]
+    assert [state.value for state in records.DeliveryState] == [
+        "due",
+        "delivered",
+        "proven",
+        "dead",
+        "replaced",
+        "discarded",
+    ]

@@ -70,7 +70,7 @@ def test_the_environment_wins_over_the_file_key_by_key(tmp_path: Path, monkeypat
         ('[results]\noutputs = ["pdf"]\n', r"results\.outputs\.0"),
         ('[results]\nlanguage = "fr"\n', r"results\.language"),
         ('[results]\ncapture_form = "multi_frame"\ncapture_geometry = true\n', r"results: .*single_frame"),
-        ('[[archives]]\nname = "pacs"\n', r"archives\.0\.ae_title: Field required"),
+        ('[[archives]]\nname = "pacs"\n', r"archives\.0: .*ae_title and host and port missing"),
         ("[receiver\n", "not valid TOML"),
     ],
 )

@@ -1,0 +1,133 @@
+"""Dead letters: deliveries that ended without arriving. Nothing leaves the list by itself; the operator reads it, and
+has what is on it tried again, sent to another archive, or taken off.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from datetime import datetime
+
+from sqlalchemy import Connection, select
+
+from node import ledger_deliveries as deliveries
+from node import ledger_outbox as outbox
+from node.ledger_database import Database
+from node.ledger_intake import locked
+from node.ledger_schema import DELIVERY, RESULT, STUDY
+from node.records import ARRIVED, Delivery, DeliveryEvent, DeliveryState, StudyState
+
+_DEAD = frozenset({DeliveryState.DEAD})
+_NOT_ARRIVED = frozenset({DeliveryState.DUE, DeliveryState.DEAD})
+
+
+class DeadLetters:
+    """The list of them; reached as ``ledger.dead_letters``. Each method is one transaction."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def listed(self, *, limit: int) -> tuple[Delivery, ...]:
+        """The dead letters, by study and archive."""
+        return self._database.read(lambda connection: deliveries.dead(connection, limit))
+
+    def retry(self, delivery_ids: Collection[int], *, now: datetime) -> int:
+        """DEAD -> DUE, with their attempts forgotten; returns how many of them were dead letters."""
+
+        def retry(connection: Connection) -> int:
+            why = "the operator asked for another attempt"
+            return sum(outbox.set_going(connection, number, why, now, _DEAD) for number in sorted(delivery_ids))
+
+        return self._database.write(retry)
+
+    def discard(self, delivery_ids: Collection[int], *, why: str, now: datetime) -> int:
+        """DEAD -> DISCARDED; a study of which nothing else is left to send becomes DELIVERED. Returns how many."""
+
+        def discard(connection: Connection) -> int:
+            return len(_taken_off(connection, delivery_ids, why, now))
+
+        return self._database.write(discard)
+
+    def redirect(self, delivery_ids: Collection[int], *, archive: str, now: datetime) -> int:
+        """DEAD -> DISCARDED, and the same results due at another archive, unless it has them. Returns how many."""
+
+        def redirect(connection: Connection) -> int:
+            elsewhere = [number for number in delivery_ids if _archive_of(connection, number) not in (archive, None)]
+            for number in sorted(elsewhere):
+                _send_to(connection, number, archive, now)
+            return len(_taken_off(connection, elsewhere, f"sent to {archive} instead", now))
+
+        return self._database.write(redirect)
+
+
+def _archive_of(connection: Connection, delivery_id: int) -> str | None:
+    return connection.execute(select(DELIVERY.c.archive).where(DELIVERY.c.id == delivery_id)).scalar()
+
+
+def _send_to(connection: Connection, delivery_id: int, archive: str, now: datetime) -> None:
+    """A delivery of the same result to another archive; one that has ended there without arriving goes again."""
+    dead = connection.execute(select(DELIVERY).where(DELIVERY.c.id == delivery_id)).one()
+    if dead.state != DeliveryState.DEAD:
+        return
+    there = connection.execute(
+        select(DELIVERY.c.id).where(DELIVERY.c.archive == archive, DELIVERY.c.sop_instance_uid == dead.sop_instance_uid)
+    ).scalar()
+    if there is None:
+        outbox.list_delivery(connection, dead.study_id, archive, dead.sop_instance_uid, now)
+        return
+    ended = frozenset({DeliveryState.DEAD, DeliveryState.DISCARDED, DeliveryState.REPLACED})
+    outbox.set_going(connection, there, f"the operator sent it here instead of to {dead.archive}", now, ended)
+
+
+def _taken_off(connection: Connection, delivery_ids: Collection[int], why: str, now: datetime) -> Sequence[int]:
+    """The numbers of those that were dead letters and are DISCARDED now."""
+    numbers = sorted(delivery_ids)
+    studies = sorted(set(connection.execute(select(DELIVERY.c.study_id).where(DELIVERY.c.id.in_(numbers))).scalars()))
+    states = {number: row.state for number in studies if (row := locked(connection, number)) is not None}
+    event = DeliveryEvent(at=now, state=DeliveryState.DISCARDED, status=why)
+    taken = [number for number in numbers if outbox.change(connection, number, event, only_from=_DEAD)]
+    for study_id, state in states.items():
+        if state == StudyState.GRADED:
+            outbox.deliver_study_if_complete(connection, study_id, now)
+    return taken
+
+
+def set_study_going(connection: Connection, study_instance_uid: str, now: datetime) -> int:
+    """Every delivery of every generation that has not arrived is due now; returns how many."""
+    why = "the operator asked for another attempt"
+    first_forms = _take_back_replacements(connection, study_instance_uid, now)
+    numbers = connection.execute(
+        select(DELIVERY.c.id)
+        .join(STUDY, STUDY.c.id == DELIVERY.c.study_id)
+        .where(STUDY.c.study_instance_uid == study_instance_uid, DELIVERY.c.state.in_(_NOT_ARRIVED))
+        .order_by(DELIVERY.c.id)
+    ).scalars()
+    again = sum(outbox.set_going(connection, number, why, now, _NOT_ARRIVED) for number in list(numbers))
+    replaced = frozenset({DeliveryState.REPLACED})
+    return again + sum(outbox.set_going(connection, number, why, now, replaced) for number in first_forms)
+
+
+def _take_back_replacements(connection: Connection, study_instance_uid: str, now: datetime) -> Sequence[int]:
+    """Where no form of a kind has arrived, the first one (it is given back) is tried again: the archive may take it by
+    now. The others stand back until then.
+    """
+    rows = connection.execute(
+        select(DELIVERY.c.id, DELIVERY.c.study_id, DELIVERY.c.archive, DELIVERY.c.state, RESULT.c.kind)
+        .join(RESULT, RESULT.c.sop_instance_uid == DELIVERY.c.sop_instance_uid)
+        .join(STUDY, STUDY.c.id == DELIVERY.c.study_id)
+        .where(STUDY.c.study_instance_uid == study_instance_uid, DELIVERY.c.state != DeliveryState.DISCARDED)
+        .order_by(DELIVERY.c.id)
+    )
+    forms: dict[tuple[int, str, str], list[tuple[int, str]]] = {}
+    for row in rows:
+        forms.setdefault((row.study_id, row.archive, row.kind), []).append((row.id, row.state))
+    first_forms = []
+    for tried in forms.values():
+        states = {state for _, state in tried}
+        if DeliveryState.REPLACED in states and not states & ARRIVED:
+            (first, _), *others = tried
+            first_forms.append(first)
+            for number, _ in others:
+                status = "stands back while the first form is tried again"
+                event = DeliveryEvent(at=now, state=DeliveryState.REPLACED, status=status)
+                outbox.change(connection, number, event, only_from=_NOT_ARRIVED)
+    return first_forms

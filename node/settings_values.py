@@ -1,0 +1,41 @@
+"""What settings are made of: values with their checks, and the kind of table they stand in."""
+
+from __future__ import annotations
+
+from ipaddress import ip_network
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+
+def checked_ae_title(value: str) -> str:
+    """An AE title has 1-16 characters of the default repertoire without backslash (PS3.5 section 6.2, VR AE)."""
+    if not 1 <= len(value.strip()) <= 16 or "\\" in value or not value.isascii() or not value.isprintable():
+        raise ValueError(f"{value!r} is not an AE title: 1 to 16 printable ASCII characters, no backslash")
+    return value.strip()
+
+
+def _address(value: str) -> str:
+    ip_network(value, strict=False)  # raises ValueError with the text
+    return value
+
+
+AeTitle = Annotated[str, AfterValidator(checked_ae_title)]
+Address = Annotated[str, AfterValidator(_address)]
+Port = Annotated[int, Field(ge=1, le=65535)]
+OutputName = Literal[
+    "measurement_report",
+    "text_report",
+    "secondary_capture",
+    "segmentation",
+    "parametric_map",
+    "presentation_state",
+    "encapsulated_pdf",
+    "key_object_selection",
+]
+
+
+class SettingsTable(BaseModel):
+    """One table of the settings file: it does not change, and knows all of its keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
