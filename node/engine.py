@@ -1,14 +1,14 @@
 """The durable queue of grading jobs. The only module that knows DBOS.
 
-The ledger says what is to be done; the queue sees to it that one study at a time is worked on and that a job outlives
-the process that ran it. Everything in the queue can be built again from the ledger: it holds study numbers and short
-outcomes, no images and no identifiers, and losing it loses nothing.
+The ledger says what is to be done; the queue sees to it that each worker works on one study at a time and that a job
+outlives the process that ran it. Everything in the queue can be built again from the ledger: it holds study numbers and
+short outcomes, no images and no identifiers, and losing it loses nothing.
 """
 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol
@@ -20,8 +20,10 @@ APPLICATION = "spinenode"
 APPLICATION_VERSION = "1"
 """Of the order of steps in the workflow below. DBOS only takes up jobs of its own version: raised when that changes,
 never with a release, so that an upgrade finds the jobs it left."""
-POLL_S = 0.2
-"""At one study a poll, the queue never bounds a worker that needs a second for each."""
+BUSY_POLL_S = 0.1
+"""While studies wait: the pause between two studies of a worker is half of it."""
+IDLE_POLL_S = 2.0
+"""While none does: a queue that is looked into ten times a second costs a twentieth of a core for nothing."""
 UNFINISHED = ("ENQUEUED", "PENDING", "DELAYED")
 FINISHED = ("SUCCESS", "ERROR", "CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED")
 
@@ -40,50 +42,71 @@ class StudySteps(Protocol):
 
 
 class Engine:
-    """One per process, in the worker. ``executor`` names the data directory: jobs under it are this node's."""
+    """One per process, in the worker. ``worker`` is this process's name: no other process, dead or alive, has it."""
 
-    def __init__(self, steps: StudySteps, *, database_url: str, executor: str, incarnation: str) -> None:
-        self._executor = executor
+    def __init__(self, steps: StudySteps, *, database_url: str, worker: str) -> None:
+        self._worker = worker
+        self._running: set[str] = set()
+        self._poll_s = IDLE_POLL_S
         configuration: DBOSConfig = {
             "name": APPLICATION,
             "system_database_url": database_url,
             "application_version": APPLICATION_VERSION,
-            # a name that lives twice would let a new process and a dying one run the same job
-            "executor_id": f"{executor}:{incarnation}",
+            "executor_id": worker,
             "log_level": "WARNING",
             "serializer": DBOSPortableJSONSerializer(),
             "max_executor_threads": 4,
         }
         DBOS(config=configuration)
-        self._grade_study = _register(steps)
+        self._grade_study = _register(steps, self._running)
 
-    def launch(self) -> int:
-        """Start, and take up at once what dead processes of this data directory left; returns how many jobs that is.
-
-        The caller holds the data directory's lock, which proves them dead.
-        """
+    def launch(self) -> None:
+        """Start working on what is in the queue."""
         DBOS.launch()
-        DBOS.register_queue(QUEUE, worker_concurrency=1, polling_interval_sec=POLL_S, on_conflict="always_update")
-        left = DBOS.list_workflows(status="PENDING", load_input=False, load_output=False)
-        orphans = [job.workflow_id for job in left if (job.executor_id or "").startswith(f"{self._executor}:")]
-        if orphans:
-            # without the name of the queue they would run beside it, several at a time
-            DBOS.resume_workflows(orphans, queue_name=QUEUE)
-        return len(orphans)
+        self._queue = DBOS.register_queue(
+            QUEUE, worker_concurrency=1, polling_interval_sec=self._poll_s, on_conflict="always_update"
+        )
 
-    def enqueue(self, study_id: int, round_number: int) -> None:
-        """See to it that there is a job for this round of this study; called again and again, it changes nothing.
+    def held(self) -> dict[str, str]:
+        """The jobs that a worker has taken, each with the worker's name; the worker may be dead."""
+        taken = DBOS.list_workflows(status="PENDING", load_input=False, load_output=False)
+        return {job.workflow_id: job.executor_id or "" for job in taken}
 
-        A job that ended although the ledger still waits for it (its process lost the database, for one) starts anew.
+    def running(self) -> frozenset[str]:
+        """The jobs that this process works on."""
+        return frozenset(self._running)
+
+    def put_back(self, jobs: Iterable[str]) -> None:
+        """Have jobs that were taken done again, from the step that was not finished. One that has ended stays so.
+
+        For the worker alone that leads: two at once could take away from a third what it has just begun.
         """
-        workflow_id = f"study-{study_id}-{round_number}"
-        status = DBOS.get_workflow_status(workflow_id)
-        if status is not None and status.status in UNFINISHED:
+        # without the name of the queue they would run beside it, several at a time
+        DBOS.resume_workflows(list(jobs), queue_name=QUEUE)
+
+    def enqueue(self, jobs: Iterable[tuple[int, int]], *, restart_ended: bool = True) -> None:
+        """See to it that there is a job for each (study, round); called again and again, it changes nothing.
+
+        Args:
+            restart_ended: a job that ended although the ledger still waits for it (its process lost the database, for
+                one) starts anew. For the worker alone that leads: a second one could do away with the new job.
+        """
+        wanted = {f"study-{study_id}-{round_number}": study_id for study_id, round_number in jobs}
+        self._set_pace(BUSY_POLL_S if wanted else IDLE_POLL_S)
+        if not wanted:
             return
-        if status is not None:
-            DBOS.delete_workflow(workflow_id)
-        with SetWorkflowID(workflow_id):
-            DBOS.enqueue_workflow(QUEUE, self._grade_study, study_id)
+        known = DBOS.list_workflows(workflow_ids=list(wanted), load_input=False, load_output=False)
+        state_of = {job.workflow_id: job.status for job in known}
+        for workflow_id, study_id in wanted.items():
+            state = state_of.get(workflow_id)
+            if state in UNFINISHED or workflow_id in self._running:
+                continue
+            if state is not None:
+                if not restart_ended:
+                    continue
+                DBOS.delete_workflow(workflow_id)
+            with SetWorkflowID(workflow_id):
+                DBOS.enqueue_workflow(QUEUE, self._grade_study, study_id)
 
     def prune(self, before: datetime) -> int:
         """Forget jobs that ended before a moment (aware); returns how many."""
@@ -102,6 +125,11 @@ class Engine:
         """Take no new job, and wait for the running one; one that takes longer is taken up at the next start."""
         DBOS.destroy(workflow_completion_timeout_sec=within_s)
 
+    def _set_pace(self, poll_s: float) -> None:
+        if poll_s != self._poll_s:
+            self._queue.set_polling_interval_sec(poll_s)
+            self._poll_s = poll_s
+
 
 def queue_database_url(database_url: str, data_dir: Path) -> str:
     """Where the queue is kept: in the ledger's own PostgreSQL database, or in a file beside the SQLite ledger.
@@ -118,7 +146,7 @@ def queue_database_url(database_url: str, data_dir: Path) -> str:
     return f"sqlite:///{path}"
 
 
-def _register(steps: StudySteps) -> Callable[[int], None]:
+def _register(steps: StudySteps, running: set[str]) -> Callable[[int], None]:
     def attempt(study_id: int) -> Outcome | None:
         return steps.attempt(study_id)
 
@@ -130,8 +158,13 @@ def _register(steps: StudySteps) -> Callable[[int], None]:
 
     @DBOS.workflow(name="grade_study")
     def grade_study(study_id: int) -> None:
-        outcome = attempt_step(study_id)
-        if outcome is not None:
-            finish_step(study_id, outcome)
+        workflow_id = str(DBOS.workflow_id)
+        running.add(workflow_id)
+        try:
+            outcome = attempt_step(study_id)
+            if outcome is not None:
+                finish_step(study_id, outcome)
+        finally:
+            running.discard(workflow_id)
 
     return grade_study

@@ -19,6 +19,10 @@ from types import FrameType
 from node import logs
 from node.settings import Settings
 
+RECEIVER = "receiver"
+WORKER = "worker"
+"""The first one; the others are called worker-2, worker-3, ..."""
+DISPATCHER = "dispatcher"
 READY = "ready"
 CANNOT_START = "cannot start"
 FAILED = 1
@@ -50,20 +54,32 @@ def _work(name: str, settings: Settings, stop: threading.Event, supervisor: Conn
     def ready(*_: object) -> None:
         supervisor.send((READY, ""))
 
-    if name == "receiver":
+    _require_own_spool(settings)
+    if name == RECEIVER:
         from node import receiver
 
         receiver.run(settings, stop, on_ready=ready)
-    elif name == "worker":
+    elif name.startswith(WORKER):
         from node import worker
 
-        worker.run(settings, stop=stop, on_ready=ready, now=_now)
-    elif name == "dispatcher":
+        worker.run(settings, slot=int(name.partition("-")[2] or 1), stop=stop, on_ready=ready, now=_now)
+    elif name == DISPATCHER:
         from node import dispatcher
 
         dispatcher.run(settings, stop=stop, on_ready=ready, now=_now)
     else:
         raise ValueError(f"no part of the node is called {name!r}")
+
+
+def _require_own_spool(settings: Settings) -> None:
+    from node.ledger import open_ledger
+    from node.spool_identity import require_spool_of
+
+    ledger = open_ledger(settings.database_url)
+    try:
+        require_spool_of(ledger, settings.spool_dir)
+    finally:
+        ledger.close()
 
 
 def _now() -> datetime:

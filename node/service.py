@@ -1,4 +1,4 @@
-"""`spinenode serve`: starts receiver, worker and dispatcher as processes, watches them, stops them. Reads the clock.
+"""`spinenode serve`: starts receiver, workers and dispatcher as processes, watches them, stops them. Reads the clock.
 
 The supervisor does no work itself, so that nothing a study or a peer does can take it down. A part that dies is started
 again after a growing delay. Parts are spawned, never forked: a fork of a process that has used torch hangs.
@@ -24,12 +24,11 @@ from multiprocessing.context import SpawnProcess
 from types import FrameType
 
 from node import logs
-from node.part import CANNOT_START, READY, run_part
+from node.part import CANNOT_START, READY, RECEIVER, WORKER, run_part
 from node.settings import Settings
 
 logger = logging.getLogger(__name__)
 
-PARTS = ("receiver", "worker", "dispatcher")
 LOOK_EVERY_S = 0.25
 FIRST_RESTART_S = 0.5
 LONGEST_RESTART_S = 30.0
@@ -53,7 +52,7 @@ def serve(settings: Settings) -> int:
     logs.configure("supervisor", settings.node.log_level, settings.node.log_format)
     stop = _stop_on_signals()
     with _only_node_of(settings):
-        for port in settings.receiver.ports:
+        for port in settings.receiver.ports if RECEIVER in settings.node.parts else ():
             _require_free_port(settings.receiver.host, port, stop)
         supervisor = _Supervisor(settings)
         try:
@@ -80,8 +79,11 @@ class _Part:
 @dataclass(kw_only=False)
 class _Supervisor:
     settings: Settings
-    parts: Sequence[_Part] = field(default_factory=lambda: [_Part(name=name) for name in PARTS])
+    parts: Sequence[_Part] = field(default_factory=tuple)
     announced: bool = False
+
+    def __post_init__(self) -> None:
+        self.parts = [_Part(name=name) for name in part_names(self.settings)]
 
     def start(self) -> None:
         for part in self.parts:
@@ -99,9 +101,7 @@ class _Supervisor:
                 self._start(part)
         if not self.announced and all(part.ready for part in self.parts):
             self.announced = True
-            receiver = self.settings.receiver
-            ports = ", ".join(map(str, receiver.ports))
-            sys.stdout.write(f"spinenode is ready: {receiver.ae_title}@{receiver.host}:{ports}\n")
+            sys.stdout.write(f"spinenode is ready: {_what_it_does(self.settings)}\n")
             sys.stdout.flush()
 
     def stop(self) -> None:
@@ -160,6 +160,19 @@ class _Supervisor:
         level = logging.INFO if exit_code == 0 else logging.ERROR
         logger.log(level, "the %s %s; it is started again in %.1f s", part.name, how, part.delay_s)
         part.delay_s = min(LONGEST_RESTART_S, part.delay_s * 2)
+
+
+def part_names(settings: Settings) -> tuple[str, ...]:
+    """The processes of a node: one for each of ``node.parts``, and one for each further worker."""
+    further = range(2, settings.node.workers + 1) if WORKER in settings.node.parts else ()
+    return (*settings.node.parts, *(f"{WORKER}-{slot}" for slot in further))
+
+
+def _what_it_does(settings: Settings) -> str:
+    receiver = settings.receiver
+    if RECEIVER not in settings.node.parts:
+        return ", ".join(part_names(settings))
+    return f"{receiver.ae_title}@{receiver.host}:{', '.join(map(str, receiver.ports))}"
 
 
 def _way_of_death(exit_code: int | None) -> str:

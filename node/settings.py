@@ -14,6 +14,7 @@ from pydantic import Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
 from node.settings_delivery import ArchiveSettings, DeliverySettings
+from node.settings_proof import ProofSettings, RetentionSettings
 from node.settings_values import Address, AeTitle, OutputName, Port, SettingsTable, checked_ae_title
 
 __all__ = ["ArchiveSettings", "DeliverySettings", "Settings", "SettingsError", "checked_ae_title", "load"]
@@ -108,7 +109,7 @@ class InferenceSettings(SettingsTable):
     """CPU threads of the worker; 0 = as many as there are cores."""
     minimum_slices: int = Field(default=5, ge=1)
     """The service declines a T2 sagittal series with fewer slices."""
-    maximum_attempts: int = Field(default=3, ge=1)
+    maximum_attempts: int = Field(default=2, ge=1)
     """A study that has taken its worker down this often waits for the operator instead."""
     time_limit_s: float = Field(default=600, gt=0)
     """A study that takes longer hangs: its worker is ended, and started again."""
@@ -167,6 +168,8 @@ class Settings(BaseSettings):
     inference: InferenceSettings = InferenceSettings()
     results: ResultSettings = ResultSettings()
     delivery: DeliverySettings = DeliverySettings()
+    proof: ProofSettings = ProofSettings()
+    retention: RetentionSettings = RetentionSettings()
     senders: tuple[SenderSettings, ...] = ()
     archives: tuple[ArchiveSettings, ...] = ()
 

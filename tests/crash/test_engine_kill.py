@@ -31,52 +31,53 @@ class Steps:
         os.kill(os.getpid(), 9)
 
 folder = Path({folder!r})
-engine = Engine(Steps(), database_url=queue_database_url("sqlite:///x", folder), executor={executor!r}, incarnation="1")
+engine = Engine(Steps(), database_url=queue_database_url("sqlite:///x", folder), worker="dead")
 engine.launch()
-engine.enqueue(5, 0)
+engine.enqueue([(5, 0)])
 time.sleep(30)
 """
 
 
-def die(folder: Path, step: str, executor: str = "node") -> None:
+def die(folder: Path, step: str) -> None:
     """A worker that is killed with SIGKILL in the middle of a step of study 5."""
-    code = DIES_IN.format(step=step, folder=str(folder), executor=executor)
+    code = DIES_IN.format(step=step, folder=str(folder))
     assert subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, timeout=60, check=False).returncode == -9
 
 
-def test_a_study_whose_worker_was_killed_while_grading_is_taken_up_at_the_next_start(tmp_path: Path) -> None:
+def test_a_study_whose_worker_was_killed_while_grading_is_done_again(tmp_path: Path) -> None:
     die(tmp_path, "attempt")
     steps = Recording()
-    with launched(tmp_path, steps) as (_, taken_up):
-        assert taken_up == 1
+    with launched(tmp_path, steps) as engine:
+        assert engine.held()["study-5-0"] == "dead"
+        engine.put_back(["study-5-0"])
         until(lambda: steps.finished == [(5, {"n": 5})])
 
 
 def test_a_study_whose_worker_was_killed_while_finishing_is_not_graded_again(tmp_path: Path) -> None:
     die(tmp_path, "finish")
     steps = Recording()
-    with launched(tmp_path, steps) as (_, taken_up):
-        assert taken_up == 1
+    with launched(tmp_path, steps) as engine:
+        engine.put_back(engine.held())
         until(lambda: steps.finished == [(5, {"made": 5})])
     assert steps.attempted == []
 
 
-def test_a_job_of_another_data_directory_is_left_to_its_owner(tmp_path: Path) -> None:
-    die(tmp_path, "attempt", executor="another")
+def test_the_job_of_another_worker_is_left_to_it(tmp_path: Path) -> None:
+    die(tmp_path, "attempt")
     steps = Recording()
-    with launched(tmp_path, steps) as (engine, taken_up):
-        assert taken_up == 0
-        engine.enqueue(6, 0)
+    with launched(tmp_path, steps) as engine:
+        engine.enqueue([(5, 0), (6, 0)])
         until(lambda: steps.finished == [(6, {"n": 6})])
+        assert engine.held()["study-5-0"] == "dead"
 
 
 def test_losing_the_queue_loses_nothing_that_the_ledger_still_knows(tmp_path: Path) -> None:
-    with launched(tmp_path, Recording()) as (engine, _):
-        engine.enqueue(1, 0)
+    with launched(tmp_path, Recording()) as engine:
+        engine.enqueue([(1, 0)])
         until(lambda: engine.unfinished() == 0)
     for file in tmp_path.glob("node-jobs.db*"):
         file.unlink()
     steps = Recording()
-    with launched(tmp_path, steps) as (engine, _):
-        engine.enqueue(1, 0)
+    with launched(tmp_path, steps) as engine:
+        engine.enqueue([(1, 0)])
         until(lambda: len(steps.finished) == 1)

@@ -47,16 +47,13 @@ class Switch:
 
 
 @contextmanager
-def launched(folder: Path, steps: Recording | Switch) -> Iterator[tuple[Engine, int]]:
-    """A running engine and how many jobs it took up at its start. One at a time in a process."""
-    engine = Engine(
-        steps,
-        database_url=queue_database_url(f"sqlite:///{folder}/node.db", folder),
-        executor="node",
-        incarnation=f"{time.monotonic_ns()}",
-    )
+def launched(folder: Path, steps: Recording | Switch, worker: str = "") -> Iterator[Engine]:
+    """A running engine. One at a time in a process."""
+    url = queue_database_url(f"sqlite:///{folder}/node.db", folder)
+    engine = Engine(steps, database_url=url, worker=worker or f"{time.monotonic_ns()}")
     try:
-        yield engine, engine.launch()
+        engine.launch()
+        yield engine
     finally:
         engine.stop(0)
 
@@ -67,7 +64,7 @@ Running = Callable[[Recording], Engine]
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Engine, Switch, Path]]:
     folder, switch = tmp_path_factory.mktemp("queue"), Switch()
-    with launched(folder, switch) as (engine, _):
+    with launched(folder, switch) as engine:
         yield engine, switch, folder
 
 
@@ -96,9 +93,9 @@ def test_a_study_that_is_queued_at_every_tick_is_worked_on_once(running: Running
     steps = Recording()
     engine = running(steps)
     for _ in range(5):
-        engine.enqueue(7, 0)
+        engine.enqueue([(7, 0)])
     until(lambda: engine.unfinished() == 0)
-    engine.enqueue(8, 0)
+    engine.enqueue([(8, 0)])
     until(lambda: len(steps.finished) == 2)
     assert steps.attempted == [7, 8]
     assert steps.finished == [(7, {"n": 7}), (8, {"n": 8})]
@@ -107,7 +104,7 @@ def test_a_study_that_is_queued_at_every_tick_is_worked_on_once(running: Running
 def test_a_study_that_needs_nothing_more_is_not_finished(running: Running) -> None:
     steps = Recording(lambda study_id: None)
     engine = running(steps)
-    engine.enqueue(1, 0)
+    engine.enqueue([(1, 0)])
     until(lambda: steps.attempted == [1] and engine.unfinished() == 0)
     assert steps.finished == []
 
@@ -115,8 +112,8 @@ def test_a_study_that_needs_nothing_more_is_not_finished(running: Running) -> No
 def test_another_round_is_another_job(running: Running) -> None:
     steps = Recording()
     engine = running(steps)
-    engine.enqueue(1, 0)
-    engine.enqueue(1, 1)
+    engine.enqueue([(1, 0)])
+    engine.enqueue([(1, 1)])
     until(lambda: len(steps.finished) == 2)
     assert steps.attempted == [1, 1]
 
@@ -136,7 +133,7 @@ def test_studies_are_worked_on_one_at_a_time_in_their_order(running: Running) ->
     steps = Recording(slow)
     engine = running(steps)
     for study_id in (3, 1, 2):
-        engine.enqueue(study_id, 0)
+        engine.enqueue([(study_id, 0)])
     until(lambda: len(steps.finished) == 3)
     assert steps.attempted == [3, 1, 2]
     assert at_once[1] == 1
@@ -150,11 +147,36 @@ def test_a_job_that_broke_while_the_ledger_waits_for_it_starts_anew(running: Run
 
     steps = Recording(break_once)
     engine = running(steps)
-    engine.enqueue(1, 0)
+    engine.enqueue([(1, 0)])
     until(lambda: steps.attempted == [1] and engine.unfinished() == 0)
-    engine.enqueue(1, 0)
+    engine.enqueue([(1, 0)])
     until(lambda: len(steps.finished) == 1)
     assert steps.attempted == [1, 1]
+
+
+def test_a_worker_that_does_not_lead_starts_no_job_anew(running: Running) -> None:
+    steps = Recording()
+    engine = running(steps)
+    engine.enqueue([(1, 0)])
+    until(lambda: len(steps.finished) == 1 and engine.unfinished() == 0)
+    engine.enqueue([(1, 0), (2, 0)], restart_ended=False)
+    until(lambda: engine.unfinished() == 0)
+    assert steps.attempted == [1, 2]
+
+
+def test_the_queue_says_who_has_taken_which_job(running: Running) -> None:
+    over = threading.Event()
+    steps = Recording(lambda _: over.wait(20) and None)
+    engine = running(steps)
+    engine.enqueue([(1, 0), (2, 0)])
+    until(lambda: steps.attempted == [1])
+    (taken,) = engine.held()
+    assert taken == "study-1-0"
+    assert engine.running() == {"study-1-0"}
+    over.set()
+    until(lambda: engine.unfinished() == 0)
+    assert engine.held() == {}
+    assert engine.running() == frozenset()
 
 
 def test_ended_jobs_are_forgotten_and_waiting_ones_are_not(running: Running) -> None:
@@ -167,8 +189,8 @@ def test_ended_jobs_are_forgotten_and_waiting_ones_are_not(running: Running) -> 
 
     steps = Recording(hang_second)
     engine = running(steps)
-    engine.enqueue(1, 0)
-    engine.enqueue(2, 0)
+    engine.enqueue([(1, 0)])
+    engine.enqueue([(2, 0)])
     until(lambda: steps.attempted == [1, 2])
     now = datetime.now(UTC)
     assert engine.prune(now - timedelta(days=1)) == 0
@@ -181,7 +203,7 @@ def test_ended_jobs_are_forgotten_and_waiting_ones_are_not(running: Running) -> 
 def test_the_queue_keeps_no_pickles(running: Running, shared: tuple[Engine, Switch, Path]) -> None:
     """Whoever can write into the queue must not be able to run code in the worker."""
     engine = running(Recording())
-    engine.enqueue(1, 0)
+    engine.enqueue([(1, 0)])
     until(lambda: engine.unfinished() == 0)
     with sqlite3.connect(shared[2] / "node-jobs.db") as connection:
         rows = connection.execute("SELECT output FROM operation_outputs").fetchall()

@@ -25,7 +25,7 @@ import sys
 from pathlib import Path
 from node import service, settings
 
-service.PARTS = ("receiver", "dispatcher")
+
 if __name__ == "__main__":
     try:
         sys.exit(service.serve(settings.load(Path(sys.argv[1]))))
@@ -77,7 +77,8 @@ def start(tmp_path: Path) -> Iterator[Start]:
     port, started = free_port(), list[Service]()
     (tmp_path / "program.py").write_text(PROGRAM, encoding="utf-8")
     (tmp_path / "node.toml").write_text(
-        f'[node]\ndata_dir = "{tmp_path}/data"\n[receiver]\nport = {port}\nminimum_free_mb = 1\n', encoding="utf-8"
+        f'[node]\ndata_dir = "{tmp_path}/data"\nparts = ["receiver", "dispatcher"]\n[receiver]\nport = {port}\nminimum_free_mb = 1\n',
+        encoding="utf-8",
     )
 
     def run() -> Service:

@@ -1,4 +1,4 @@
-"""What becomes of a study in the worker: graded, declined, unchanged or failed; always written down, never stuck."""
+"""What becomes of a study in its job: graded, declined, unchanged or failed; always written down, never stuck."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ import pydicom
 import pytest
 
 from inference.report import Declined, Report
-from node import worker as worker_module
-from node.ledger import Ledger, open_ledger
+from node import study_job
+from node.ledger import Ledger, LedgerUnavailable, open_ledger
 from node.records import DeliveryState, ReceivedInstance, StudyState
 from node.settings import Settings
 from node.spool import Spool
-from node.worker import Worker
+from node.study_job import StudyJob
 from tests.report_factories import MODEL, STUDY_UID, GradedStudy, graded_study
 
 START = datetime(2026, 3, 14, 15, 0, tzinfo=UTC)
@@ -63,11 +63,18 @@ class Bench:
         self.ledger, self.spool, self.seen = ledger, spool, 0
         self.answer = answer
         self.clock = CLOSED
-        self.worker = Worker(settings or node_settings(), ledger, spool, grade=self._grade, now=self._now)
+        self.left: list[int] = []
+        self.job = StudyJob(
+            settings or node_settings(), ledger, spool, grade=self._grade, now=self._now, leave=self._leave
+        )
 
     def _grade(self, instances: Sequence[pydicom.Dataset]) -> Report | Declined:
         self.seen += 1
         return self.answer(instances)
+
+    def _leave(self, status: int) -> None:
+        self.left.append(status)
+        raise Left
 
     def _now(self) -> datetime:
         self.clock += timedelta(seconds=1)
@@ -100,9 +107,9 @@ class Bench:
 
     def work(self, study_id: int) -> StudyState:
         """Both steps of the job, as the engine runs them."""
-        outcome = self.worker.attempt(study_id)
+        outcome = self.job.attempt(study_id)
         if outcome is not None:
-            self.worker.finish(study_id, outcome)
+            self.job.finish(study_id, outcome)
         return self.ledger.study(study_id).state
 
 
@@ -147,17 +154,19 @@ def test_the_same_attempt_after_a_crash_makes_the_same_objects(
 ) -> None:
     bench = Bench(ledger, spool, lambda _: study.report)
     study_id = bench.receive(study.source)
-    assert bench.worker.attempt(study_id) == bench.worker.attempt(study_id)
+    first, again = bench.job.attempt(study_id), bench.job.attempt(study_id)
+    assert first is not None
+    assert again == first | {"turn": [0, 2]}
 
 
 def test_finishing_twice_lists_the_deliveries_once(ledger: Ledger, spool: Spool, study: GradedStudy) -> None:
     bench = Bench(ledger, spool, lambda _: study.report)
     study_id = bench.receive(study.source)
-    outcome = bench.worker.attempt(study_id)
+    outcome = bench.job.attempt(study_id)
     assert outcome is not None
-    bench.worker.finish(study_id, outcome)
+    bench.job.finish(study_id, outcome)
     once = ledger.due_deliveries(bench.clock, limit=100)
-    bench.worker.finish(study_id, outcome)
+    bench.job.finish(study_id, outcome)
     assert ledger.due_deliveries(bench.clock, limit=100) == once
 
 
@@ -202,20 +211,41 @@ def test_a_fault_is_tried_a_bounded_number_of_times_and_then_waits_for_the_opera
     assert bench.work(study_id) is StudyState.FAILED
     assert bench.seen == 2
     reason = ledger.study(study_id).reason
-    assert reason.startswith("a fault of the node: RuntimeError at tests/unit/node/test_worker.py:")
+    assert reason.startswith("a fault of the node: RuntimeError at tests/unit/node/test_study_job.py:")
     assert "Doe" not in reason
 
 
 def test_a_fault_that_goes_away_costs_one_more_attempt(ledger: Ledger, spool: Spool, study: GradedStudy) -> None:
     def first_fails(instances: Sequence[pydicom.Dataset]) -> Report:
         if bench.seen == 1:
-            raise MemoryError
+            raise OSError
         return study.report
 
     bench = Bench(ledger, spool, first_fails)
     study_id = bench.receive(study.source)
     assert bench.work(study_id) is StudyState.GRADED
     assert ledger.study(study_id).attempts == 2
+
+
+class Left(BaseException):
+    """Stands for the end of the process."""
+
+
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory")])
+def test_a_process_whose_memory_ran_out_is_left_and_the_study_fails_at_its_last_attempt(
+    ledger: Ledger, spool: Spool, study: GradedStudy, error: Exception
+) -> None:
+    def run_out(instances: Sequence[pydicom.Dataset]) -> Report:
+        raise error
+
+    bench = Bench(ledger, spool, run_out)
+    study_id = bench.receive(study.source[:1])
+    for state in (StudyState.GRADING, StudyState.FAILED):
+        with pytest.raises(Left):
+            bench.work(study_id)
+        assert ledger.study(study_id).state is state
+    assert bench.left == [5, 5]
+    assert ledger.study(study_id).reason.startswith(f"out of memory: {type(error).__name__} at ")
 
 
 def test_a_study_that_took_its_worker_down_each_time_is_not_taken_again(
@@ -236,11 +266,90 @@ def test_a_study_that_took_its_worker_down_each_time_is_not_taken_again(
     assert bench.seen == 2
 
 
+def test_a_result_that_comes_after_another_worker_took_the_study_is_thrown_away(
+    ledger: Ledger, spool: Spool, study: GradedStudy
+) -> None:
+    bench = Bench(ledger, spool, lambda _: study.report)
+    study_id = bench.receive(study.source)
+    late, timely = bench.job.attempt(study_id), bench.job.attempt(study_id)
+    assert late is not None
+    assert timely is not None
+    bench.job.finish(study_id, late)
+    assert ledger.study(study_id).state is StudyState.GRADING
+    bench.job.finish(study_id, timely)
+    assert ledger.study(study_id).state is StudyState.GRADED
+
+
+def test_a_late_failure_does_not_undo_what_another_worker_has_graded(
+    ledger: Ledger, spool: Spool, study: GradedStudy
+) -> None:
+    bench = Bench(ledger, spool, lambda _: study.report)
+    study_id = bench.receive(study.source)
+    late = {"state": "failed", "reason": "a fault", "results": [], "turn": [0, 1]}
+    bench.job.attempt(study_id)
+    timely = bench.job.attempt(study_id)
+    assert timely is not None
+    bench.job.finish(study_id, late)
+    bench.job.finish(study_id, timely)
+    bench.job.finish(study_id, late)
+    assert ledger.study(study_id).state is StudyState.GRADED
+
+
+def test_an_outcome_of_the_version_before_names_no_turn_and_is_written_down(
+    ledger: Ledger, spool: Spool, study: GradedStudy
+) -> None:
+    bench = Bench(ledger, spool, lambda _: study.report)
+    study_id = bench.receive(study.source)
+    outcome = bench.job.attempt(study_id)
+    assert outcome is not None
+    del outcome["turn"]
+    bench.job.finish(study_id, outcome)
+    assert ledger.study(study_id).state is StudyState.GRADED
+
+
+def test_an_attempt_that_the_node_interrupts_is_not_counted(ledger: Ledger, spool: Spool, study: GradedStudy) -> None:
+    def stop_amid(instances: Sequence[pydicom.Dataset]) -> Report:
+        bench.job.give_back()
+        raise Left
+
+    bench = Bench(ledger, spool, stop_amid)
+    study_id = bench.receive(study.source[:1])
+    with pytest.raises(Left):
+        bench.work(study_id)
+    interrupted = ledger.study(study_id)
+    assert (interrupted.state, interrupted.attempts) == (StudyState.QUEUED, 0)
+    bench.job.give_back()  # between two attempts there is nothing to give back
+    assert ledger.study(study_id) == interrupted
+
+
+def test_a_ledger_that_is_away_is_waited_for_and_costs_no_attempt(
+    ledger: Ledger, spool: Spool, study: GradedStudy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench = Bench(ledger, spool, lambda _: study.report)
+    study_id = bench.receive(study.source)
+    monkeypatch.setattr(study_job, "AWAY_EVERY_S", 0.01)
+    for method in ("take_study", "graded_digest", "instances", "results", "finish_graded"):
+        monkeypatch.setattr(ledger, method, _twice_away(getattr(ledger, method)))
+    assert bench.work(study_id) is StudyState.GRADED
+    assert ledger.study(study_id).attempts == 1
+
+
+def _twice_away(ask: Callable[..., object]) -> Callable[..., object]:
+    away = iter([True, True])
+
+    def asked(*arguments: object, **named: object) -> object:
+        if next(away, False):
+            raise LedgerUnavailable("the server restarts")
+        return ask(*arguments, **named)
+
+    return asked
+
+
 def test_a_study_that_has_ended_is_not_worked_on_again(ledger: Ledger, spool: Spool, study: GradedStudy) -> None:
     bench = Bench(ledger, spool, lambda _: study.report)
     study_id = bench.receive(study.source)
     bench.work(study_id)
-    assert bench.worker.attempt(study_id) is None
+    assert bench.job.attempt(study_id) is None
     assert bench.seen == 1
 
 
@@ -279,7 +388,7 @@ def test_a_full_disk_is_waited_for_and_costs_no_attempt(
     bench = Bench(ledger, spool, lambda _: study.report)
     study_id = bench.receive(study.source)
     monkeypatch.setattr(Path, "rename", refuse_twice)
-    monkeypatch.setattr(worker_module, "ROOM_EVERY_S", 0.01)
+    monkeypatch.setattr(study_job, "AWAY_EVERY_S", 0.01)
     assert bench.work(study_id) is StudyState.GRADED
     assert ledger.study(study_id).attempts == 1
     assert next(full, None) is None
@@ -290,15 +399,15 @@ def test_the_worker_knows_how_long_it_has_been_at_a_study(ledger: Ledger, spool:
 
     def look(instances: Sequence[pydicom.Dataset]) -> Declined:
         bench.clock += timedelta(seconds=40)
-        seen.append(bench.worker.working_for())
+        seen.append(bench.job.working_for())
         return declined(instances)
 
     bench = Bench(ledger, spool, look)
     study_id = bench.receive(study.source[:1])
-    assert bench.worker.working_for() == timedelta(0)
+    assert bench.job.working_for() == timedelta(0)
     bench.work(study_id)
     assert seen == [timedelta(seconds=41)]
-    assert bench.worker.working_for() == timedelta(0)
+    assert bench.job.working_for() == timedelta(0)
 
 
 def test_nothing_is_delivered_before_it_is_sent(ledger: Ledger, spool: Spool, study: GradedStudy) -> None:
