@@ -46,6 +46,8 @@ class ArchiveSettings(SettingsTable):
     """SOP class of the measurement report; another one is sent where the archive refuses this one."""
     transfer_syntaxes: tuple[TransferSyntaxName, ...] = ()
     """Preferred, the best first; empty: each object as it was made."""
+    proof: Literal["auto", "commitment", "query", "none"] = "auto"
+    """How it proves that it holds a result: storage commitment, else a query (C-FIND; QIDO-RS by stow_url)."""
     tls: bool = False
     tls_ca_file: Path | None = None
     """PEM; empty: the authorities of the operating system."""
@@ -65,6 +67,12 @@ class ArchiveSettings(SettingsTable):
         if not all(dimse) and (any(dimse) or not self.stow_url):
             missing = [key for key, given in zip(("ae_title", "host", "port"), dimse, strict=True) if not given]
             raise ValueError(f"{' and '.join(missing)} missing: give ae_title, host and port, or stow_url")
+        return self
+
+    @model_validator(mode="after")
+    def _can_prove(self) -> ArchiveSettings:
+        if self.proof == "commitment" and not self.host:
+            raise ValueError('proof = "commitment" needs ae_title, host and port: STOW-RS has no storage commitment')
         return self
 
     @model_validator(mode="after")
