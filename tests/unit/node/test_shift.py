@@ -1,0 +1,125 @@
+"""A worker among workers: what it takes up, and when it must go."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+
+import pytest
+
+from node.ledger import Ledger
+from node.shift import DECLARED_DEAD, Shift
+
+DEAD_AFTER_S = 0.4
+
+
+class Queue:
+    """The engine as a shift sees it."""
+
+    def __init__(self, held: dict[str, str] | None = None, running: Iterable[str] = ()) -> None:
+        self.launched = False
+        self.jobs = held or {}
+        self.at_work = frozenset(running)
+        self.back: list[list[str]] = []
+
+    def launch(self) -> None:
+        self.launched = True
+
+    def held(self) -> dict[str, str]:
+        return self.jobs
+
+    def running(self) -> frozenset[str]:
+        return self.at_work
+
+    def put_back(self, jobs: Iterable[str]) -> None:
+        self.back.append(sorted(jobs))
+
+
+class Worker:
+    """A shift with its queue, and whether it had to go."""
+
+    def __init__(self, ledger: Ledger, place: str, queue: Queue) -> None:
+        self.left: list[int] = []
+        self.queue = queue
+        self.shift = Shift(
+            ledger,
+            queue,  # type: ignore[arg-type]
+            name=f"{place}:1",
+            dead_after_s=DEAD_AFTER_S,
+            leave=self.left.append,
+        )
+        self.shift.begin(forebears=f"{place}:")
+
+
+def test_at_its_start_it_takes_up_what_dead_ones_left(ledger: Ledger) -> None:
+    worker = Worker(ledger, "a", Queue({"study-1-0": "a:0", "study-2-0": "an older version's"}))
+    assert worker.queue.launched
+    assert worker.queue.back == [["study-1-0", "study-2-0"]]
+
+
+def test_what_living_ones_have_is_left_to_them(ledger: Ledger) -> None:
+    other = Worker(ledger, "b", Queue())
+    worker = Worker(ledger, "a", Queue({"study-1-0": "b:1"}))
+    other.shift.beat()
+    worker.shift.beat()
+    assert worker.queue.back == []
+
+
+def test_when_one_dies_another_takes_its_study_within_the_time(ledger: Ledger) -> None:
+    Worker(ledger, "b", Queue())  # leads, and is never heard of again
+    worker = Worker(ledger, "a", Queue({"study-1-0": "b:1"}))
+    died = time.monotonic()
+    while not worker.queue.back and time.monotonic() < died + 10:
+        time.sleep(DEAD_AFTER_S / 6)
+        worker.shift.beat()
+    assert worker.queue.back == [["study-1-0"]]
+    assert time.monotonic() - died < 3 * DEAD_AFTER_S
+
+
+def test_it_is_put_back_again_where_the_first_time_was_lost(ledger: Ledger) -> None:
+    """A worker that leads may die between finding out and putting back: the next beat finds the same."""
+    worker = Worker(ledger, "a", Queue({"study-1-0": "b:1"}))
+    worker.shift.beat()
+    assert worker.queue.back == [["study-1-0"]] * 2
+
+
+def test_one_that_does_not_lead_takes_up_nothing(ledger: Ledger) -> None:
+    leader = Worker(ledger, "b", Queue())
+    follower = Worker(ledger, "a", Queue({"study-1-0": "dead:1"}))
+    leader.shift.beat()
+    follower.shift.beat()
+    assert follower.queue.back == []
+
+
+def test_one_that_was_declared_dead_goes_and_takes_up_nothing(ledger: Ledger, caplog: pytest.LogCaptureFixture) -> None:
+    stopped = Worker(ledger, "a", Queue())
+    time.sleep(DEAD_AFTER_S + 0.1)
+    other = Worker(ledger, "b", Queue())
+    other.shift.beat()
+    stopped.queue.jobs = {"study-1-0": "a:1"}
+    stopped.shift.beat()
+    assert stopped.left == [DECLARED_DEAD]
+    assert stopped.queue.back == []
+    assert other.left == []
+    assert "declared dead after 0.4 s without a beat: the worker ends itself" in caplog.text
+
+
+def test_a_job_that_was_taken_and_never_begun_goes_back_when_two_beats_have_seen_it(ledger: Ledger) -> None:
+    worker = Worker(ledger, "a", Queue())
+    worker.queue.jobs = {"study-1-0": "a:1", "study-2-0": "a:1"}
+    worker.queue.at_work = frozenset({"study-2-0"})
+    worker.shift.beat()
+    assert worker.queue.back == []
+    worker.shift.beat()
+    assert worker.queue.back == [["study-1-0"]]
+
+
+def test_a_job_that_begins_between_two_beats_stays(ledger: Ledger) -> None:
+    worker = Worker(ledger, "a", Queue())
+    worker.queue.jobs = {"study-1-0": "a:1"}
+    worker.shift.beat()
+    worker.queue.at_work = frozenset({"study-1-0"})
+    worker.shift.beat()
+    worker.queue.at_work = frozenset()
+    worker.shift.beat()
+    assert worker.queue.back == []
