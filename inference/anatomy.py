@@ -97,6 +97,11 @@ class Spine:
     doubts: tuple[str, ...]
     """Sentences for the reader, e.g. "L5/S1 may lie outside the image: levels may be off by one"."""
 
+    @property
+    def level_confidence(self) -> float:
+        """0-1: how sure it is that every name is right: that of the least sure disc; 0 where none is named."""
+        return min((disc.level_confidence for disc in self.discs), default=0.0)
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FoundBody:

@@ -101,7 +101,8 @@ def endplate(plane: Plane, disc: TracedDisc, *, beneath: bool, tissue: Tissue = 
     """(2, 2) front and back end of the endplate that borders a disc from beneath or from above.
 
     The endplate's line is fitted through the disc's edge; its ends are where the vertebra ends 3 mm inside the body.
-    At the back it may not pass the disc's own end by more than 3 mm: what lies further is a pedicle.
+    At the back it may not pass the disc's own end by more than 3 mm: what lies further is a pedicle. S1's are the
+    disc's own ends: its marks were drawn narrower than the bone, and end inside it.
     """
     edge = disc.lower_edge_mm if beneath else disc.upper_edge_mm
     inner = edge[len(edge) // 6 : len(edge) - len(edge) // 6]
@@ -112,6 +113,9 @@ def endplate(plane: Plane, disc: TracedDisc, *, beneath: bool, tissue: Tissue = 
     along = _unit(along + np.clip(slope, -0.35, 0.35) * down)
     inside = middle + 3.0 * down
     half = np.array([(disc.anterior_mm - middle) @ along, (disc.posterior_mm - middle) @ along])
+    if tissue is Tissue.SACRUM:
+        on_disc: FloatArray = middle + half[:, None] * along + 1.0 * down
+        return on_disc
     ends = []
     for end, slack in zip(half, (6.0, 3.0), strict=True):
         steps = np.arange(0.0, abs(end) + slack + 0.25, 0.25)

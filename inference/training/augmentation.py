@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-STORED_PIXEL_MM = 0.75
-"""Training slices are kept finer than the network's 1 mm, so that zooming in does not only blur."""
-CROP = 192
-"""Edge of a training view in pixels of 1 mm: four lumbar levels and their surroundings."""
+STORED_PIXEL_MM = 0.6
+"""Pixels of the stored training slices and of the views: the localiser's own."""
+ROWS, COLUMNS = 320, 192
+"""Size of a training view: 192 x 115 mm, five lumbar levels and their surroundings."""
 
 
 class Label(IntEnum):
@@ -52,11 +52,11 @@ class View:
     """One training example."""
 
     pixels: Tensor
-    """(CROP, CROP) float32"""
+    """(ROWS, COLUMNS) float32"""
     targets: Tensor
-    """(4, CROP, CROP) 0-1: disc, vertebra, canal, sacrum"""
+    """(4, ROWS, COLUMNS) 0-1: disc, vertebra, canal, sacrum"""
     weights: Tensor
-    """(4, CROP, CROP) 0-1: 0 where nothing is taught"""
+    """(4, ROWS, COLUMNS) 0-1: 0 where nothing is taught"""
 
 
 class Chance:
@@ -72,68 +72,89 @@ class Chance:
         return bool(self.numbers.random() < probability)
 
     def field(self, coarse: int, low: float, high: float) -> Tensor:
-        """(CROP, CROP) smooth random field: ``coarse`` x ``coarse`` uniform numbers, interpolated."""
+        """(ROWS, COLUMNS) smooth random field: ``coarse`` x ``coarse`` uniform numbers, interpolated."""
         grid = torch.from_numpy(self.numbers.uniform(low, high, (1, 1, coarse, coarse)).astype(np.float32))
-        return functional.interpolate(grid, (CROP, CROP), mode="bicubic", align_corners=True)[0, 0]
+        smooth = functional.interpolate(grid, (ROWS // 8, COLUMNS // 8), mode="bicubic", align_corners=True)
+        return functional.interpolate(smooth, (ROWS, COLUMNS), mode="bilinear", align_corners=True)[0, 0]
 
 
 def view_of(labelled: LabelledSlice, chance: Chance) -> View:
     """A random view, the same for the same ``chance``."""
-    grid = _sampling_grid(labelled.labels, chance)
-    pixels = torch.from_numpy(labelled.pixels).mean(0)
-    labels = torch.from_numpy(labelled.labels)
-    one_hot = torch.stack([(labels == label).sum(0) for label in Label]) / len(labels)
-    inside = torch.ones_like(pixels)
-    stacked = torch.cat((pixels[None], inside[None], one_hot))[None]
-    sampled = functional.grid_sample(stacked, grid[None], mode="bilinear", padding_mode="zeros", align_corners=False)[0]
-    pixels, inside, masks = sampled[0], (sampled[1] > 0.5).float() * _random_edges(chance), sampled[2:]
-    pixels = _scanner_faults(_recontrasted(pixels, masks, chance), chance) * inside
+    pixels, masks, inside = _sampled(labelled, _sampling_places(labelled.labels, chance))
+    inside = inside * _random_edges(chance)
+    pixels = _recontrasted(pixels, masks, chance)
+    pixels, spoilt = _metal(pixels, chance)
+    pixels = _scanner_faults(pixels, chance) * inside
     targets = masks[[Label.DISC, Label.VERTEBRA, Label.CANAL, Label.SACRUM]] * inside
-    weights = (1 - masks[Label.UNKNOWN]).repeat(4, 1, 1)
+    weights = ((1 - masks[Label.UNKNOWN]) * (1 - spoilt)).repeat(4, 1, 1)
     weights[3] *= (1 - masks[Label.BESIDE_SACRUM]) * float(labelled.sacrum_known)
     return View(pixels=pixels, targets=targets, weights=weights)
 
 
+def _sampled(labelled: LabelledSlice, places: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Pixels (ROWS, COLUMNS), masks (labels, ROWS, COLUMNS), and 0/1 where the slice reaches, at (row, column) places.
+
+    Only the part of the slice that the view shows is touched: it is a fraction of a wide field of view.
+    """
+    flat = places.reshape(-1, 2)
+    low = [max(0, int(at) - 1) for at in flat.min(0).values.floor().tolist()]
+    high = [max(start + 2, int(at) + 2) for start, at in zip(low, flat.max(0).values.ceil().tolist(), strict=True)]
+    window = (slice(None), slice(low[0], high[0]), slice(low[1], high[1]))
+    pixels, labels = torch.from_numpy(labelled.pixels[window]), torch.from_numpy(labelled.labels[window])
+    if 0 in pixels.shape:
+        empty = torch.zeros(1 + len(Label), ROWS, COLUMNS)
+        return empty[0], empty[1:], empty[0]
+    one_hot = torch.stack([(labels == label).float().mean(0) for label in Label])
+    stacked = torch.cat((pixels.mean(0)[None], torch.ones_like(one_hot[:1]), one_hot))
+    shape = torch.tensor(pixels.shape[1:])
+    grid = (places - torch.tensor(low) + 0.5) * (2 / shape) - 1
+    sampled = functional.grid_sample(stacked[None], grid.flip(-1)[None], mode="bilinear", align_corners=False)[0]
+    return sampled[0], sampled[2:], (sampled[1] > 0.5).float()
+
+
 def plain_view(pixels: NDArray[np.float32], labels: NDArray[np.uint8]) -> View:
-    """A whole stored slice (rows, columns) in pixels of 1 mm, nothing changed; padded to multiples of 16."""
-    size = [round(n * STORED_PIXEL_MM / 16) * 16 for n in labels.shape]
-    steps = [(torch.arange(n) - (n - 1) / 2) / STORED_PIXEL_MM * 2 / m for n, m in zip(size, labels.shape, strict=True)]
-    y, x = torch.meshgrid(*steps, indexing="ij")
-    one_hot = torch.stack([torch.from_numpy((labels == label).astype(np.float32)) for label in Label])
-    stacked = torch.cat((torch.from_numpy(pixels)[None], one_hot))[None]
-    sampled = functional.grid_sample(stacked, torch.stack((x, y), -1)[None], align_corners=False)[0]
-    targets = sampled[1:][[Label.DISC, Label.VERTEBRA, Label.CANAL, Label.SACRUM]]
-    return View(pixels=sampled[0], targets=targets, weights=torch.ones_like(targets))
+    """A whole stored slice (rows, columns), nothing changed; padded below and behind to multiples of 32."""
+    margin = [(0, -n % 32) for n in labels.shape]
+    padded = np.pad(labels, margin)
+    targets = torch.from_numpy(
+        np.stack([padded == each for each in (Label.DISC, Label.VERTEBRA, Label.CANAL, Label.SACRUM)])
+    ).float()
+    return View(pixels=torch.from_numpy(np.pad(pixels, margin)), targets=targets, weights=torch.ones_like(targets))
 
 
-def _sampling_grid(labels: NDArray[np.uint8], chance: Chance) -> Tensor:
-    """(CROP, CROP, 2) x, y in grid_sample's -1..1: rotated +-20 degrees, zoomed 0.75-1.3, stretched, shifted."""
+def _sampling_places(labels: NDArray[np.uint8], chance: Chance) -> Tensor:
+    """(ROWS, COLUMNS, 2) row, column of the stored slice: rotated +-20 degrees, zoomed, stretched, shifted.
+
+    A third of the views is zoomed as if the pixel size in the image's header were wrong or missing.
+    """
     rows, columns = labels.shape[1:]
     middle = np.array([chance.between(0.2, 0.8) * rows, chance.between(0.3, 0.7) * columns])
     seen = np.argwhere(labels[len(labels) // 2] == Label.DISC)
     if len(seen) and chance.happens(0.8):
         middle = seen[chance.numbers.integers(len(seen))] + chance.numbers.uniform(-45, 45, 2) / STORED_PIXEL_MM
     angle = math.radians(chance.between(-20, 20))
-    zoom = math.exp(chance.between(math.log(0.75), math.log(1.3)))
+    least, most = (0.55, 1.7) if chance.happens(0.33) else (0.75, 1.3)
+    zoom = math.exp(chance.between(math.log(least), math.log(most)))
     stretch = math.exp(chance.between(-0.12, 0.12))
-    steps = (torch.arange(CROP, dtype=torch.float32) - (CROP - 1) / 2) / STORED_PIXEL_MM
-    y, x = torch.meshgrid(steps * (stretch / zoom), steps / (stretch * zoom), indexing="ij")
+    down = (torch.arange(ROWS, dtype=torch.float32) - (ROWS - 1) / 2) * (stretch / zoom)
+    back = (torch.arange(COLUMNS, dtype=torch.float32) - (COLUMNS - 1) / 2) / (stretch * zoom)
+    y, x = torch.meshgrid(down, back, indexing="ij")
     row = middle[0] + y * math.cos(angle) + x * math.sin(angle)
     column = middle[1] - y * math.sin(angle) + x * math.cos(angle)
-    return torch.stack(((column + 0.5) * (2 / columns) - 1, (row + 0.5) * (2 / rows) - 1), dim=-1)
+    return torch.stack((row, column), dim=-1)
 
 
 def _random_edges(chance: Chance) -> Tensor:
-    """(CROP, CROP) of 0/1: now and then the image ends inside the view, most often below, so that S1 is out of it."""
-    inside = torch.ones(CROP, CROP)
+    """(ROWS, COLUMNS) of 0/1: now and then the image ends inside the view, below so that S1 is out of it, or above."""
+    inside = torch.ones(ROWS, COLUMNS)
     if chance.happens(0.3):
-        inside[int(chance.between(0.35, 1.0) * CROP) :] = 0
-    if chance.happens(0.15):
-        inside[: int(chance.between(0.0, 0.5) * CROP)] = 0
+        inside[int(chance.between(0.35, 1.0) * ROWS) :] = 0
+    if chance.happens(0.3):
+        inside[: int(chance.between(0.0, 0.5) * ROWS)] = 0
     if chance.happens(0.1):
-        inside[:, : int(chance.between(0.0, 0.3) * CROP)] = 0
+        inside[:, : int(chance.between(0.0, 0.3) * COLUMNS)] = 0
     if chance.happens(0.1):
-        inside[:, int(chance.between(0.7, 1.0) * CROP) :] = 0
+        inside[:, int(chance.between(0.7, 1.0) * COLUMNS) :] = 0
     return inside
 
 
@@ -160,20 +181,52 @@ def _recontrasted(pixels: Tensor, masks: Tensor, chance: Chance) -> Tensor:
     return pixels
 
 
+def _metal(pixels: Tensor, chance: Chance) -> tuple[Tensor, Tensor]:
+    """Now and then a void with a bright rim, as screws leave; and 0-1 where nothing can be taught for it."""
+    if not chance.happens(0.06):
+        return pixels, torch.zeros_like(pixels)
+    down, back = torch.meshgrid(torch.arange(ROWS), torch.arange(COLUMNS), indexing="ij")
+    row, column = chance.between(0.1, 0.9) * ROWS, chance.between(0.2, 0.8) * COLUMNS
+    radii = chance.numbers.uniform(8, 28, 2) / STORED_PIXEL_MM
+    distance = (((down - row) / radii[0]) ** 2 + ((back - column) / radii[1]) ** 2).sqrt()
+    void = torch.sigmoid((1 - distance) * 12)
+    rim = torch.exp(-(((distance - 1.1) / 0.12) ** 2)) * chance.between(0, 1.5)
+    return pixels * (1 - void) + rim.float(), (distance < 0.8).float()
+
+
 def _scanner_faults(pixels: Tensor, chance: Chance) -> Tensor:
-    """Coil profile, gamma, window, blur, coarse matrix and noise."""
+    """Coil profile, gamma, inversion, window, fold-over, ghosts, blur, coarse matrix and noise."""
     if chance.happens(0.6):
         pixels = pixels * torch.exp(chance.field(3, -0.6, 0.6))
     pixels = pixels.clamp(0, 3) ** math.exp(chance.between(-0.35, 0.35))
+    if chance.happens(0.06):
+        pixels = 1 - pixels.clamp(0, 1)
     pixels = pixels * chance.between(0.65, 1.5) + chance.between(-0.08, 0.08)
+    axis = int(chance.happens(0.5))
+    if chance.happens(0.08):  # the far end of the body folds over onto the near one
+        pixels = pixels + chance.between(0.2, 0.7) * _shifted(pixels, axis, chance.between(0.55, 0.9))
+    if chance.happens(0.1):  # breathing and pulsation repeat the image along the phase axis
+        period, strength = chance.between(0.08, 0.3), chance.between(0.03, 0.2)
+        ghosts = (_shifted(pixels, axis, sign * n * period) / n for n in (1, 2) for sign in (-1, 1))
+        pixels = pixels + strength * torch.stack(tuple(ghosts)).sum(0)
     if chance.happens(0.3):
-        sigma = chance.between(0.3, 1.1)
-        taps = torch.exp(-0.5 * (torch.arange(-3, 4) / sigma) ** 2)
-        taps = taps / taps.sum()
-        pixels = functional.conv2d(pixels[None, None], taps.view(1, 1, 7, 1), padding=(3, 0))
-        pixels = functional.conv2d(pixels, taps.view(1, 1, 1, 7), padding=(0, 3))[0, 0]
-    if chance.happens(0.15):
-        small = functional.interpolate(pixels[None, None], scale_factor=chance.between(0.5, 0.9), mode="area")
-        pixels = functional.interpolate(small, (CROP, CROP), mode="bilinear", align_corners=False)[0, 0]
-    noise = chance.numbers.standard_normal((CROP, CROP), dtype=np.float32) * chance.between(0, 0.08)
+        pixels = _blurred(pixels, (chance.between(0.3, 1.8), chance.between(0.3, 1.8)))
+    if chance.happens(0.2):
+        size = [round(n * chance.between(0.35, 0.9)) for n in (ROWS, COLUMNS)]
+        small = functional.interpolate(pixels[None, None], size, mode="area")
+        pixels = functional.interpolate(small, (ROWS, COLUMNS), mode="bilinear", align_corners=False)[0, 0]
+    noise = chance.numbers.standard_normal((ROWS, COLUMNS), dtype=np.float32) * chance.between(0, 0.1)
     return (pixels + torch.from_numpy(noise)).clamp(-0.5, 2)
+
+
+def _shifted(pixels: Tensor, axis: int, share: float) -> Tensor:
+    """The image displaced by a share of its length; what leaves at one end enters at the other."""
+    return torch.roll(pixels, round(share * pixels.shape[axis]), dims=axis)
+
+
+def _blurred(pixels: Tensor, sigmas: tuple[float, float]) -> Tensor:
+    """Gaussian of so many pixels along rows and columns, which a matrix need not resolve alike."""
+    offsets = torch.arange(-4, 5)
+    down, back = (torch.exp(-0.5 * (offsets / sigma) ** 2) for sigma in sigmas)
+    pixels = functional.conv2d(pixels[None, None], (down / down.sum()).view(1, 1, 9, 1), padding=(4, 0))
+    return functional.conv2d(pixels, (back / back.sum()).view(1, 1, 1, 9), padding=(0, 4))[0, 0]

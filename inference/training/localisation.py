@@ -1,6 +1,7 @@
 """Trains the localiser: first on the stacks' masks, then on its own marks of the mid-sagittal images as well.
 
     python -m inference.training.localisation --data ../shared/data/spider --out runs/localisation
+    python -m inference.training.localisation --data ../shared/data/spider --out runs/localisation_cv --folds 3
 
 Seeded, checkpointed after every ``CHECKPOINT_STEPS`` steps and resumed from there.
 """
@@ -8,9 +9,10 @@ Seeded, checkpointed after every ``CHECKPOINT_STEPS`` steps and resumed from the
 from __future__ import annotations
 
 import argparse
+import csv
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -26,13 +28,17 @@ from tqdm import tqdm
 from inference.marks import Tissue
 from inference.networks.localiser import Localiser
 from inference.training import labelled_slices, spider
-from inference.training.augmentation import Chance, LabelledSlice, plain_view, view_of
+from inference.training.augmentation import STORED_PIXEL_MM, Chance, LabelledSlice, plain_view, view_of
 
+WIDTHS = (16, 32, 64, 96, 128)
+FOLD = 2
 BATCH = 8
 PEAK_RATE = 3e-3
-CHECKPOINT_STEPS = 100
+CHECKPOINT_STEPS = 50
 SLAB_SLICES = 5
 """Up to so many 1 mm slices of a stack are averaged into one thick slice, as clinical series are 3-5 mm thick."""
+SPLIT_SEED = 20
+FOLDS = 3
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -47,12 +53,48 @@ class Stage:
 
 STAGES = (
     Stage(name="stacks", steps=600, stack_share=1.0),
-    Stage(name="marks", steps=500, stack_share=0.4),
-    Stage(name="marks_again", steps=400, stack_share=0.35),
+    Stage(name="marks", steps=450, stack_share=0.4),
 )
 
 
-def train(
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Training:
+    """One training from nothing to a weights file."""
+
+    data: Path
+    """The SPIDER folder."""
+    out: Path
+    """The weights file; checkpoints and the curve of the loss lie in a folder of the same name beside it."""
+    held_out: Set[int] = frozenset()
+    """Patients that the network never sees."""
+    seed: int = 0
+    version: str = "2"
+    stages: tuple[Stage, ...] = STAGES
+
+
+def train(training: Training) -> Path:
+    """Run all stages, or go on where they were interrupted, and write the weights file. Does nothing once it is there.
+
+    The same training gives the same weights on the same machine.
+    """
+    if training.out.exists():
+        return training.out
+    folder = training.out.with_suffix("")
+    folder.mkdir(parents=True, exist_ok=True)
+    patients = [each for each in spider.stack_patients(training.data) if each not in training.held_out]
+    stacks = [labelled_slices.stack_slices(training.data, each) for each in tqdm(patients, desc="read stacks")]
+    torch.manual_seed(training.seed)
+    localiser = Localiser(WIDTHS, fold=FOLD, pixel_mm=STORED_PIXEL_MM).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    for number, stage in enumerate(training.stages):
+        images = marked_images(training.data, localiser, training.held_out) if stage.stack_share < 1 else ()
+        draw = drawer(stacks, images, stage.stack_share)
+        localiser = run(stage, localiser, draw, folder / f"{stage.name}.pt", seed=training.seed + 1 + number)
+    raise_sacrum(localiser, stacks)
+    write(localiser, training.out, version=training.version)
+    return training.out
+
+
+def run(
     stage: Stage,
     localiser: Localiser,
     draw: Callable[[Chance], LabelledSlice],
@@ -62,13 +104,14 @@ def train(
     """Run (or go on with) one stage and return the exponential moving average of the weights.
 
     The learning rate rises over the first tenth and falls as a cosine. Step n of a stage draws the same views
-    whether or not the training was interrupted before.
+    whether or not the training was interrupted before. The loss goes into a CSV beside the checkpoint.
     """
     optimiser = torch.optim.AdamW(localiser.parameters(), lr=PEAK_RATE, weight_decay=1e-2)
     average = AveragedModel(localiser, multi_avg_fn=get_ema_multi_avg_fn(0.99), use_buffers=True)  # type: ignore[no-untyped-call]
     first = _restored(checkpoint, localiser, average, optimiser)
     localiser.train()
-    bar = tqdm(range(first, stage.steps), initial=first, total=stage.steps, desc=stage.name, mininterval=5)
+    losses: list[float] = []
+    bar = tqdm(range(first, stage.steps), initial=first, total=stage.steps, desc=stage.name, mininterval=20)
     for step in bar:
         for group in optimiser.param_groups:
             group["lr"] = PEAK_RATE * _schedule(step / stage.steps)
@@ -86,8 +129,10 @@ def train(
         nn.utils.clip_grad_norm_(localiser.parameters(), 5.0)
         optimiser.step()
         average.update_parameters(localiser)
-        bar.set_postfix(loss=f"{lost.item():.3f}", refresh=False)
+        losses.append(lost.item())
+        bar.set_postfix(loss=f"{np.mean(losses[-20:]):.3f}", refresh=False)
         if (step + 1) % CHECKPOINT_STEPS == 0 or step + 1 == stage.steps:
+            _note(checkpoint.with_suffix(".csv"), step + 1, float(np.mean(losses[-CHECKPOINT_STEPS:])))
             _keep(checkpoint, step + 1, localiser, average, optimiser)
     return cast(Localiser, average.module.eval())
 
@@ -124,6 +169,78 @@ def drawer(
     return draw
 
 
+def marked_images(root: Path, localiser: nn.Module, held_out: Set[int]) -> tuple[LabelledSlice, ...]:
+    """The mid-sagittal images on which the localiser agrees with what SPIDER says of them, with its marks as labels."""
+    boxes = spider.disc_boxes(root)
+    images = [each for each in spider.midsagittal_images(root) if each.patient not in held_out]
+    localiser.eval()
+    slices = (
+        labelled_slices.image_slice(root, image, boxes.get(image.name), localiser)
+        for image in tqdm(images, desc="mark images")
+    )
+    marked = tuple(each for each in slices if each is not None)
+    tqdm.write(f"{len(marked)} of {len(images)} images agree with their counts of discs")
+    return marked
+
+
+def raise_sacrum(localiser: Localiser, stacks: Sequence[LabelledSlice]) -> None:
+    """Shift the bias of the sacrum channel so that labelled S1 is marked with 0.9 in the median, in place.
+
+    S1 is drawn, not outlined by a reader, and a large part about it is not taught: the channel tells it well from all
+    else, but learns its height slowly.
+    """
+    logits = []
+    with torch.no_grad():
+        for stack in stacks:
+            middle = len(stack.pixels) // 2
+            view = plain_view(stack.pixels[middle], stack.labels[middle])
+            said = localiser(view.pixels[None, None])[0, Tissue.SACRUM]
+            logits.append(said[view.targets[Tissue.SACRUM] > 0.5])
+        bias = cast(Tensor, localiser.out.bias)
+        channels = slice(Tissue.SACRUM * localiser.fold**2, (Tissue.SACRUM + 1) * localiser.fold**2)
+        bias[channels] += math.log(9) - torch.cat(logits).median()
+
+
+def write(localiser: Localiser, path: Path, version: str) -> None:
+    """Convolutions in fp16, the rest in fp32; the file's header says how to build the network again."""
+    state = {
+        name: (tensor.half() if tensor.is_floating_point() and tensor.ndim == 4 else tensor).contiguous()
+        for name, tensor in localiser.state_dict().items()
+    }
+    config = json.dumps({"widths": list(localiser.widths), "fold": localiser.fold, "pixel_mm": localiser.pixel_mm})
+    save_file(state, path, metadata={"name": "localiser", "version": version, "config": config})
+
+
+def split(root: Path, count: int = FOLDS) -> tuple[frozenset[int], ...]:
+    """The patients dealt into folds, those with stacks evenly; the same on every machine."""
+    return spider.folds(spider.patients(root), count, seed=SPLIT_SEED, apart=spider.stack_patients(root))
+
+
+def held_out_patients(root: Path) -> frozenset[int]:
+    """The patients that the shipped network has not seen."""
+    return spider.folds(spider.patients(root), 7, seed=SPLIT_SEED, apart=spider.stack_patients(root))[0]
+
+
+def cross_validate(data: Path, out: Path, count: int = FOLDS, seed: int = 0) -> None:
+    """One training per fold, one after the other, into ``fold{k}.safetensors``; ``folds.json`` says who is held out."""
+    out.mkdir(parents=True, exist_ok=True)
+    folds = split(data, count)
+    (out / "folds.json").write_text(json.dumps([sorted(fold) for fold in folds]) + "\n")
+    for number, fold in enumerate(folds):
+        version = f"2-fold{number}"
+        train(Training(data=data, out=out / f"fold{number}.safetensors", held_out=fold, seed=seed, version=version))
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Train on everybody, or with ``--folds`` fold by fold."""
+    options = _options(arguments)
+    torch.set_num_threads(options.threads)
+    if options.folds:
+        cross_validate(options.data, options.out, options.folds, options.seed)
+    else:
+        train(Training(data=options.data, out=options.out / "localiser.safetensors", seed=options.seed))
+
+
 def _schedule(done: float) -> float:
     return done / 0.1 if done < 0.1 else 0.5 * (1 + math.cos(math.pi * (done - 0.1) / 0.9))
 
@@ -152,68 +269,9 @@ def _restored(checkpoint: Path, localiser: nn.Module, average: nn.Module, optimi
     return int(state["step"])
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Train all stages and write ``localiser.safetensors`` into the output folder."""
-    options = _options(arguments)
-    torch.set_num_threads(options.threads)
-    options.out.mkdir(parents=True, exist_ok=True)
-    held_out = held_out_patients(options.data)
-    patients = [each for each in spider.stack_patients(options.data) if each not in held_out]
-    stacks = [labelled_slices.stack_slices(options.data, each) for each in tqdm(patients, desc="read stacks")]
-    torch.manual_seed(options.seed)
-    localiser = Localiser().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    for number, stage in enumerate(STAGES):
-        images = marked_images(options.data, localiser, held_out) if stage.stack_share < 1 else ()
-        draw = drawer(stacks, images, stage.stack_share)
-        localiser = train(stage, localiser, draw, options.out / f"{stage.name}.pt", seed=options.seed + 1 + number)
-    raise_sacrum(localiser, stacks)
-    write(localiser, options.out / "localiser.safetensors", version=options.version)
-
-
-def held_out_patients(root: Path) -> frozenset[int]:
-    """The seventh of the patients that the localiser is not trained on, so that figures can be reported on them."""
-    return spider.folds(spider.patients(root), 7, seed=20, apart=spider.stack_patients(root))[0]
-
-
-def marked_images(root: Path, localiser: nn.Module, held_out: frozenset[int]) -> tuple[LabelledSlice, ...]:
-    """The mid-sagittal images on which the localiser agrees with what SPIDER says of them, with its marks as labels."""
-    boxes = spider.disc_boxes(root)
-    images = [each for each in spider.midsagittal_images(root) if each.patient not in held_out]
-    localiser.eval()
-    slices = (
-        labelled_slices.image_slice(root, image, boxes.get(image.name), localiser)
-        for image in tqdm(images, desc="mark images")
-    )
-    marked = tuple(each for each in slices if each is not None)
-    tqdm.write(f"{len(marked)} of {len(images)} images agree with their counts of discs")
-    return marked
-
-
-def raise_sacrum(localiser: Localiser, stacks: Sequence[LabelledSlice]) -> None:
-    """Shift the bias of the sacrum channel so that labelled S1 is marked with 0.9 in the median, in place.
-
-    S1 is drawn, not outlined by a reader, and a large part about it is not taught: the channel tells it well from all
-    else, but learns its height slowly.
-    """
-    logits = []
-    with torch.no_grad():
-        for stack in stacks:
-            middle = len(stack.pixels) // 2
-            view = plain_view(stack.pixels[middle], stack.labels[middle])
-            said = localiser(view.pixels[None, None])[0, Tissue.SACRUM]
-            logits.append(said[view.targets[Tissue.SACRUM] > 0.5])
-        bias = cast(Tensor, localiser.out.bias)
-        bias[Tissue.SACRUM] += math.log(9) - torch.cat(logits).median()
-
-
-def write(localiser: Localiser, path: Path, version: str) -> None:
-    """Convolutions in fp16, the rest in fp32; the file's header says how to build the network again."""
-    state = {
-        name: (tensor.half() if tensor.is_floating_point() and tensor.ndim == 4 else tensor).contiguous()
-        for name, tensor in localiser.state_dict().items()
-    }
-    config = json.dumps({"widths": list(localiser.widths)})
-    save_file(state, path, metadata={"name": "localiser", "version": version, "config": config})
+def _note(path: Path, step: int, lost: float) -> None:
+    with path.open("a", newline="") as table:
+        csv.writer(table).writerow((step, f"{lost:.4f}"))
 
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -222,9 +280,9 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--data", type=Path, required=True, help="folder of the SPIDER data, e.g. ../shared/data/spider"
     )
     parser.add_argument("--out", type=Path, required=True, help="folder for checkpoints and weights")
+    parser.add_argument("--folds", type=int, default=0, help="cross-validate in so many folds; 0: train on everybody")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--version", default="1", help="written into the weights file")
+    parser.add_argument("--threads", type=int, default=1)
     return parser.parse_args(arguments)
 
 

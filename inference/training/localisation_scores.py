@@ -1,82 +1,154 @@
-"""How well the localiser finds and names discs on patients it was not trained on.
+"""How well discs are found and named on patients that the network has not seen: one row per image or stack.
 
-python -m inference.training.localisation_scores --data ../shared/data/spider
+Boxes are believed only where none is missing (``spider.disc_boxes``). Figures over the rows, with their intervals, are
+in ``localisation_figures``; the page that shows them in ``localisation_page``.
 """
 
 from __future__ import annotations
 
-import argparse
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import json
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import torch
+from safetensors.torch import load_file
 from scipy import ndimage
 from torch import nn
-from tqdm import tqdm
 
 from inference import detection, labelling
-from inference.anatomy import DiscLevel, Spine
+from inference.anatomy import DiscLevel, Found, Spine
 from inference.marks import Tissue
+from inference.networks.localiser import Localiser
 from inference.training import spider
-from inference.training.localisation import held_out_patients
 from inference.volume import FloatArray, SagittalVolume, Unsuitable, upright
-from inference.weights import load_localiser
+from inference.weights import config_of, fused
 
 LEVELS_UPWARDS = tuple(reversed(DiscLevel))
-SURE = 0.5
-"""A wrong name is confident from this level confidence on."""
+SURE = 0.9
+"""From this confidence of the whole spine on, a wrong level is confidently wrong; below it the scan is flagged."""
 EDGE_MM = 3.0
 """A box that comes so near to the edge of the image holds a disc that is cut off, or nearly."""
+
+Unseen = Mapping[int, nn.Module]
+"""Patient -> a localiser that was trained without him."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ImageScore:
-    """One image against its disc boxes."""
+    """One mid-sagittal image."""
 
+    name: str
     patient: int
     weighting: str
+    counted: int
+    """Discs found down to the one taken for L5/S1."""
+    expected: int | None
+    """Discs that SPIDER counts in the mask of the series."""
+    confidence: float
+    """Of the whole spine; 0 where naming refuses."""
+    doubts: tuple[str, ...]
+    against_boxes: BoxScore | None
+    """None where the image has no boxes, or too few of them to give the levels."""
+
+    @property
+    def flagged(self) -> bool:
+        return self.confidence < SURE
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BoxScore:
+    """An image against its disc boxes."""
+
     boxes: int
     found: int
-    """Boxes with a named disc's centre inside."""
+    """Boxes with a found disc's centre inside, named or not."""
     missed_inside: int
     """Boxes without one that are not at the edge of the image."""
     extra: int
-    """Named discs in no box, and not above the highest box."""
+    """Found discs in no box that are not above the highest box."""
+    extra_above: int
+    """Found discs in no box above the highest box: readers left off somewhere."""
+    named: int
+    """Boxes whose disc has a name; a disc that the edge of the image cuts off gets none."""
     named_right: int
-    """Boxes whose disc has the right level."""
-    confidently_wrong: int
+    unnamed_inside: int
+    """Boxes without a named disc that are not at the edge of the image."""
     center_errors_mm: tuple[float, ...]
+
+    @property
+    def levels_right(self) -> bool:
+        """Every disc that is wholly in the image has its name, and no name is wrong."""
+        return self.named_right == self.named and self.unnamed_inside == 0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StackScore:
+    """One T2-SPACE stack against its mask."""
+
+    patient: int
+    dice: Mapping[Tissue, float]
+
+
+def unseen(folder: Path) -> Unseen:
+    """What ``localisation.cross_validate`` wrote: each patient with the network of the fold that left him out."""
+    folds = json.loads((folder / "folds.json").read_text())
+    return {
+        patient: localiser
+        for number, patients in enumerate(folds)
+        for localiser in [read_localiser(folder / f"fold{number}.safetensors")]
+        for patient in patients
+    }
+
+
+def read_localiser(path: Path) -> nn.Module:
+    """A localiser in eval mode on the CPU from any weights file that ``localisation.write`` made."""
+    network = Localiser(**config_of(path))
+    network.load_state_dict(load_file(path), strict=True)
+    return fused(network.eval())
 
 
 def score_image(
-    volume: SagittalVolume, boxes_mm: FloatArray, spine: Spine, image: spider.MidsagittalImage
+    volume: SagittalVolume, image: spider.MidsagittalImage, boxes_mm: FloatArray | None, localiser: nn.Module
 ) -> ImageScore:
-    """Boxes (discs, 4) are x0, y0, x1, y1 in mm from the first pixel, bottom-up, the first one L5/S1."""
-    centers = [_plane_mm(volume, disc.center_lps_mm) for disc in spine.discs]
-    pairs: dict[int, int] = {}
-    for index, (row, column) in enumerate(centers):
-        inside = (boxes_mm[:, :2] <= [column, row]).all(1) & (boxes_mm[:, 2:] >= [column, row]).all(1)
-        if inside.any():
-            pairs.setdefault(int(np.argmax(inside)), index)
-    top = boxes_mm[:, 1].min()
-    matched = set(pairs.values())
-    height = volume.voxels.shape[1] * volume.spacing_mm[1]
-    inside_image = (boxes_mm[:, 1] > EDGE_MM) & (boxes_mm[:, 3] < height - EDGE_MM)
-    middles = (boxes_mm[:, :2] + boxes_mm[:, 2:]) / 2
-    right = {box for box, index in pairs.items() if spine.discs[index].level == LEVELS_UPWARDS[box]}
+    """Find, name, and compare with the boxes.
+
+    ``boxes_mm`` (discs, 4) are x0, y0, x1, y1 from the image's corner, bottom-up, the first one L5/S1.
+    """
+    found = detection.find(volume, localiser)
+    spine = name_or_nothing(found)
     return ImageScore(
+        name=image.name,
         patient=image.patient,
         weighting=image.weighting,
+        counted=labelling.namings(found.discs)[0].last + 1 if found.discs else 0,
+        expected=image.disc_count,
+        confidence=spine.level_confidence,
+        doubts=spine.doubts,
+        against_boxes=None if boxes_mm is None else compare(volume, boxes_mm, found, spine),
+    )
+
+
+def compare(volume: SagittalVolume, boxes_mm: FloatArray, found: Found, spine: Spine) -> BoxScore:
+    """What was found and named against boxes as in ``score_image``."""
+    centers = [_plane_mm(volume, disc.center_lps_mm) for disc in found.discs]
+    pairs = _in_boxes(centers, boxes_mm)
+    names = _in_boxes([_plane_mm(volume, disc.center_lps_mm) for disc in spine.discs], boxes_mm)
+    top = boxes_mm[:, 1].min()
+    single = set(pairs.values())
+    stray = [center for index, center in enumerate(centers) if index not in single]
+    height = volume.voxels.shape[1] * volume.spacing_mm[1]
+    inside = (boxes_mm[:, 1] > EDGE_MM) & (boxes_mm[:, 3] < height - EDGE_MM)
+    middles = (boxes_mm[:, :2] + boxes_mm[:, 2:]) / 2
+    return BoxScore(
         boxes=len(boxes_mm),
         found=len(pairs),
-        missed_inside=sum(box not in pairs and bool(inside_image[box]) for box in range(len(boxes_mm))),
-        extra=sum(index not in matched and center[0] > top for index, center in enumerate(centers)),
-        named_right=len(right),
-        confidently_wrong=sum(
-            spine.discs[index].level_confidence >= SURE for box, index in pairs.items() if box not in right
-        ),
+        missed_inside=sum(bool(whole) and box not in pairs for box, whole in enumerate(inside)),
+        extra=sum(center[0] > top for center in stray),
+        extra_above=sum(center[0] <= top for center in stray),
+        named=len(names),
+        named_right=sum(spine.discs[index].level == LEVELS_UPWARDS[box] for box, index in names.items()),
+        unnamed_inside=sum(bool(whole) and box not in names for box, whole in enumerate(inside)),
         center_errors_mm=tuple(
             float(np.hypot(middles[box, 1] - centers[index][0], middles[box, 0] - centers[index][1]))
             for box, index in pairs.items()
@@ -84,22 +156,22 @@ def score_image(
     )
 
 
-def boxed_images(root: Path, patients: Iterable[int]) -> tuple[tuple[spider.MidsagittalImage, FloatArray], ...]:
-    """Images of these patients whose boxes give the levels, with the boxes in mm."""
-    chosen, boxes = set(patients), spider.disc_boxes(root)
-    return tuple(
-        (image, boxes[image.name].boxes * ([image.column_spacing_mm, image.row_spacing_mm] * 2))
-        for image in spider.midsagittal_images(root)
-        if image.patient in chosen and image.name in boxes and boxes[image.name].count_matches
-    )
+def boxes_of(root: Path, images: Iterable[spider.MidsagittalImage]) -> Mapping[str, FloatArray]:
+    """Image name -> boxes in mm, for the images whose boxes give the levels."""
+    boxes = spider.disc_boxes(root)
+    return {
+        image.name: boxes[image.name].boxes * ([image.column_spacing_mm, image.row_spacing_mm] * 2)
+        for image in images
+        if image.name in boxes and boxes[image.name].count_matches
+    }
 
 
-def name_or_nothing(volume: SagittalVolume, localiser: nn.Module) -> Spine:
+def name_or_nothing(found: Found) -> Spine:
     """The named spine; an empty one where naming refuses."""
     try:
-        return labelling.name(detection.find(volume, localiser))
-    except Unsuitable:
-        return Spine(bodies=(), discs=(), doubts=())
+        return labelling.name(found)
+    except Unsuitable as refusal:
+        return Spine(bodies=(), discs=(), doubts=(str(refusal),))
 
 
 def cut_below(volume: SagittalVolume, row: int) -> SagittalVolume:
@@ -107,38 +179,42 @@ def cut_below(volume: SagittalVolume, row: int) -> SagittalVolume:
     return replace(volume, voxels=np.ascontiguousarray(volume.voxels[:, :row]))
 
 
-def cut_scores(root: Path, patients: Iterable[int], localiser: nn.Module) -> tuple[tuple[str, int, int, int], ...]:
-    """What happens to the names when S1, or L5/S1, or L5 too is cut off: (where, images, wrong, confidently wrong)."""
-    places: Mapping[str, Callable[[FloatArray], float]] = {
-        "through S1, 12 mm below L5/S1": lambda boxes: boxes[0, 3] + 12,
-        "right below L5/S1": lambda boxes: boxes[0, 3] + 2,
-        "through L5": lambda boxes: (boxes[0, 1] + boxes[1, 3]) / 2,
-        "through L4": lambda boxes: (boxes[1, 1] + boxes[2, 3]) / 2,
-    }
-    rows = []
-    for where, bottom in places.items():
-        wrong = sure = images = 0
-        for image, boxes in boxed_images(root, patients):
-            volume = spider.read_midsagittal(root, image)
-            short = cut_below(volume, round(bottom(boxes) / image.row_spacing_mm))
-            spine = name_or_nothing(short, localiser)
-            score = score_image(short, boxes, spine, image)
-            images += 1
-            wrong += score.named_right < score.found
-            sure += score.confidently_wrong > 0
-        rows.append((where, images, wrong, sure))
-    return tuple(rows)
+CUTS: Mapping[str, Callable[[FloatArray], float]] = {
+    "through S1, 12 mm below L5/S1": lambda boxes: boxes[0, 3] + 12,
+    "right below L5/S1": lambda boxes: boxes[0, 3] + 2,
+    "through L5": lambda boxes: (boxes[0, 1] + boxes[1, 3]) / 2,
+    "through L4": lambda boxes: (boxes[1, 1] + boxes[2, 3]) / 2,
+}
+"""Where the lower part of an image is taken away, mm from its top, given its boxes."""
 
 
-def dice(root: Path, patient: int, localiser: nn.Module) -> Mapping[Tissue, float]:
+def score_cut(
+    where: str, volume: SagittalVolume, image: spider.MidsagittalImage, boxes_mm: FloatArray, localiser: nn.Module
+) -> ImageScore:
+    """The image as if it ended at one of the ``CUTS``; the boxes keep their levels."""
+    bottom = CUTS[where](boxes_mm)
+    return score_image(cut_below(volume, round(bottom / image.row_spacing_mm)), image, boxes_mm, localiser)
+
+
+def rescaled(volume: SagittalVolume, factor: float) -> SagittalVolume:
+    """The same voxels with a header that makes each pixel ``factor`` times as large."""
+    affine = volume.voxel_to_patient.copy()
+    affine[:3, 1:3] *= factor
+    return replace(volume, voxel_to_patient=affine)
+
+
+def score_stack(root: Path, patient: int, localiser: nn.Module) -> StackScore:
     """Overlap with SPIDER's mask on its own grid, over the slices that were looked at."""
     volume, mask = upright(spider.read_stack(root, patient)), spider.read_stack_mask(root, patient)
     marks = detection.mark(volume, localiser)
-    scores = {}
-    values = ((Tissue.DISC, 29), (Tissue.VERTEBRA, 76), (Tissue.CANAL, 150))
     at = [(np.arange(n) + 0.5) / step - 0.5 for n, step in zip(mask.shape[1:], marks.voxels_per_pixel, strict=True)]
     grid = np.stack(np.meshgrid(*at, indexing="ij"))
-    for tissue, value in values:
+    scores = {}
+    for tissue, value in (
+        (Tissue.DISC, spider.MaskValue.DISC),
+        (Tissue.VERTEBRA, spider.MaskValue.VERTEBRA),
+        (Tissue.CANAL, spider.MaskValue.CANAL),
+    ):
         overlap = total = 0
         for place, index in enumerate(marks.slice_indices):
             there = mask[index] == value
@@ -146,74 +222,25 @@ def dice(root: Path, patient: int, localiser: nn.Module) -> Mapping[Tissue, floa
             overlap += 2 * int((there & said).sum())
             total += int(there.sum()) + int(said.sum())
         scores[tissue] = overlap / total
-    return scores
+    return StackScore(patient=patient, dice=scores)
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Print the figures as a table."""
-    parser = argparse.ArgumentParser(description="Score the shipped localiser on the patients held out.")
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--threads", type=int, default=2)
-    options = parser.parse_args(arguments)
-    torch.set_num_threads(options.threads)
-    localiser, patients = load_localiser("cpu"), held_out_patients(options.data)
-    scores = []
-    for image, boxes in tqdm(boxed_images(options.data, patients), desc="boxes"):
-        volume = spider.read_midsagittal(options.data, image)
-        scores.append(score_image(volume, boxes, name_or_nothing(volume, localiser), image))
-    print("\n".join(_lines(scores)))
-    print("\n".join(_count_lines(options.data, patients, localiser)))
-    for where, images, wrong, sure in cut_scores(options.data, patients, localiser):
-        print(f"image ends {where}: {images} images, {wrong} named wrong, {sure} of them confidently")
-    stacks = [each for each in spider.stack_patients(options.data) if each in patients]
-    scored = [dice(options.data, each, localiser) for each in tqdm(stacks, desc="stacks")]
-    for tissue in (Tissue.DISC, Tissue.VERTEBRA, Tissue.CANAL):
-        values = [each[tissue] for each in scored]
-        span = f"{min(values):.3f}-{max(values):.3f}, {len(values)} stacks"
-        print(f"Dice {tissue.name.lower()}: {np.mean(values):.3f} ({span})")
-
-
-def _lines(scores: Sequence[ImageScore]) -> list[str]:
-    lines = []
-    for weighting in ("t2", "t1", "t2_SPACE"):
-        chosen = [score for score in scores if score.weighting == weighting]
-        boxes, found = sum(s.boxes for s in chosen), sum(s.found for s in chosen)
-        extra, right = sum(s.extra for s in chosen), sum(s.named_right for s in chosen)
-        errors = np.array([error for s in chosen for error in s.center_errors_mm])
-        lines.append(
-            f"{weighting}: {len(chosen)} images, {boxes} discs: recall {found / boxes:.3f} (missed "
-            f"away from the edge: {sum(s.missed_inside for s in chosen)}), precision "
-            f"{found / max(found + extra, 1):.3f}, centre error {np.median(errors):.1f} mm median "
-            f"{np.percentile(errors, 95):.1f} mm 95th percentile, level right {right / boxes:.3f}; "
-            f"images with a wrong level {sum(s.named_right < s.found for s in chosen)}, "
-            f"of them confidently {sum(s.confidently_wrong > 0 for s in chosen)}"
-        )
-    return lines
-
-
-def _count_lines(root: Path, patients: Iterable[int], localiser: nn.Module) -> list[str]:
-    chosen = set(patients)
-    lines = []
-    for weighting in ("t2", "t1", "t2_SPACE"):
-        images = [
-            image
-            for image in spider.midsagittal_images(root)
-            if image.patient in chosen and image.weighting == weighting and image.disc_count is not None
-        ]
-        off = []
-        for image in images:
-            found = detection.find(spider.read_midsagittal(root, image), localiser)
-            off.append(len(found.discs) - (image.disc_count or 0))
-        exact, near = np.mean([each == 0 for each in off]), np.mean([abs(each) <= 1 for each in off])
-        lines.append(f"{weighting}: count of discs exact on {exact:.2f}, within one on {near:.2f} of {len(off)} images")
-    return lines
+def _in_boxes(centers: list[tuple[float, float]], boxes_mm: FloatArray) -> dict[int, int]:
+    """Box -> index of the centre inside it, the nearest to its middle; a centre belongs to one box only."""
+    middles = (boxes_mm[:, :2] + boxes_mm[:, 2:]) / 2
+    nearest: dict[int, tuple[float, int]] = {}
+    for index, (row, column) in enumerate(centers):
+        inside = np.flatnonzero(((boxes_mm[:, :2] <= [column, row]) & ([column, row] <= boxes_mm[:, 2:])).all(axis=1))
+        if not len(inside):
+            continue
+        away = np.hypot(*(middles[inside] - [column, row]).T)
+        box, distance = int(inside[np.argmin(away)]), float(away.min())
+        if box not in nearest or distance < nearest[box][0]:
+            nearest[box] = distance, index
+    return {box: index for box, (_, index) in nearest.items()}
 
 
 def _plane_mm(volume: SagittalVolume, position_lps_mm: FloatArray) -> tuple[float, float]:
     """Row and column in mm from the first pixel's outer edge, as boxes are."""
     _, row, column = volume.to_voxel(position_lps_mm)
     return (float(row) + 0.5) * volume.spacing_mm[1], (float(column) + 0.5) * volume.spacing_mm[2]
-
-
-if __name__ == "__main__":
-    main()

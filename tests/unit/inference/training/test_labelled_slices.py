@@ -49,7 +49,7 @@ def test_a_narrow_section_says_nothing_of_s1() -> None:
 
 def test_resampled_labels_keep_their_areas() -> None:
     labels = labels_with_discs()
-    small = resampled_labels(labels, (1.5, 1.5))
+    small = resampled_labels(labels, (2 * STORED_PIXEL_MM, 2 * STORED_PIXEL_MM))
     assert small.shape == (3, 600, 400)
     assert (small == Label.DISC).sum() == pytest.approx(4 * (labels == Label.DISC).sum(), rel=0.02)
     assert set(np.unique(small)) == {Label.BACKGROUND, Label.DISC}
