@@ -11,6 +11,7 @@ from importlib.resources import files
 from highdicom.sr import CodedConcept
 
 from inference.grades import Finding
+from sr_templates.sentences import translated
 
 FOLDER = "languages"
 
@@ -35,6 +36,10 @@ class Phrases:
     def finding(self, finding: Finding) -> str:
         """A finding within a sentence."""
         return self.findings[finding.value]
+
+    def sentence(self, english: str) -> str:
+        """A sentence that the core wrote."""
+        return translated(english, self.language["code"].partition("-")[0], self.numbers["decimal_point"])
 
     def percent(self, share: float) -> str:
         return f"{100 * share:.0f}{self.numbers['percent']}"
