@@ -89,6 +89,7 @@ def _write_settings(out: Path, archive_port: int) -> Path:
         f'[node]\ndata_dir = "{data_dir.as_posix()}"\n\n'
         f'[receiver]\nhost = "127.0.0.1"\nport = {_free_port()}\nminimum_free_mb = 200\n\n'
         f"[assembly]\nquiet_s = {QUIET_S}\n\n"
+        f"[monitoring]\nport = {_free_port()}\n\n"
         f'[[archives]]\nname = "demo-archive"\nae_title = "{demo_archive.AE_TITLE}"\n'
         f'host = "127.0.0.1"\nport = {archive_port}\n',
         encoding="utf-8",

@@ -16,13 +16,14 @@ from multiprocessing import parent_process
 from multiprocessing.connection import Connection, wait
 from types import FrameType
 
-from node import logs
+from node import lifesigns, logs
 from node.settings import Settings
 
 RECEIVER = "receiver"
 WORKER = "worker"
 """The first one; the others are called worker-2, worker-3, ..."""
 DISPATCHER = "dispatcher"
+MONITOR = "monitor"
 READY = "ready"
 CANNOT_START = "cannot start"
 FAILED = 1
@@ -35,6 +36,7 @@ logger = logging.getLogger(__name__)
 def run_part(name: str, settings: Settings, supervisor: Connection, supervisor_pid: int) -> None:
     """Run one part of the node to its end; the entry point of its process. Never returns."""
     _die_with(supervisor_pid)
+    lifesigns.begin(settings.node.data_dir, name)
     logs.configure(name, settings.node.log_level, settings.node.log_format)
     stop = _stop_on_sigterm()
     status = 0
@@ -54,6 +56,11 @@ def _work(name: str, settings: Settings, stop: threading.Event, supervisor: Conn
     def ready(*_: object) -> None:
         supervisor.send((READY, ""))
 
+    if name == MONITOR:
+        from node import monitoring
+
+        monitoring.run(settings, stop=stop, on_ready=ready, now=_now)
+        return
     _require_own_spool(settings)
     if name == RECEIVER:
         from node import receiver

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Protocol
 
+from node import lifesigns
 from node.intake import Intake
 from node.ledger import open_ledger
 from node.settings import Settings
@@ -75,6 +76,7 @@ def run(settings: Settings, stop: StopSignal, on_ready: OnReady = _nobody) -> No
         serving = threading.Thread(target=server.serve_forever, name="accept", daemon=True)
         serving.start()
         web = _open_stow(settings, intake)
+        lifesigns.tell("refused", server.refusals)
         on_ready(server.port(is_tls=False), server.port(is_tls=True))
         while not stop.wait(REFUSALS_TOLD_EVERY_S):
             _tell(server.take_refusals())

@@ -22,6 +22,7 @@ class Refusals:
         self._clock = clock
         self._lock = threading.Lock()
         self._counts: Counter[str] = Counter()
+        self._taken: Counter[str] = Counter()
         self._said: dict[tuple[str, str], float] = {}
         self._unsaid: Counter[tuple[str, str]] = Counter()
 
@@ -46,4 +47,10 @@ class Refusals:
         """The counts since they were last taken."""
         with self._lock:
             taken, self._counts = self._counts, Counter()
+            self._taken += taken
         return dict(taken)
+
+    def all(self) -> Mapping[str, int]:
+        """The counts since the beginning."""
+        with self._lock:
+            return dict(self._taken + self._counts)

@@ -23,8 +23,8 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from types import FrameType
 
-from node import logs
-from node.part import CANNOT_START, READY, RECEIVER, WORKER, run_part
+from node import lifesigns, logs
+from node.part import CANNOT_START, MONITOR, READY, RECEIVER, WORKER, run_part
 from node.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -54,6 +54,7 @@ def serve(settings: Settings) -> int:
     with _only_node_of(settings):
         for port in settings.receiver.ports if RECEIVER in settings.node.parts else ():
             _require_free_port(settings.receiver.host, port, stop)
+        lifesigns.clear(settings.node.data_dir)
         supervisor = _Supervisor(settings)
         try:
             supervisor.start()
@@ -163,9 +164,10 @@ class _Supervisor:
 
 
 def part_names(settings: Settings) -> tuple[str, ...]:
-    """The processes of a node: one for each of ``node.parts``, and one for each further worker."""
+    """The processes of a node: one for each of ``node.parts`` and each further worker, and one that watches them."""
     further = range(2, settings.node.workers + 1) if WORKER in settings.node.parts else ()
-    return (*settings.node.parts, *(f"{WORKER}-{slot}" for slot in further))
+    watchman = (MONITOR,) if settings.is_monitored else ()
+    return (*settings.node.parts, *(f"{WORKER}-{slot}" for slot in further), *watchman)
 
 
 def _what_it_does(settings: Settings) -> str:

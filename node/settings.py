@@ -14,6 +14,7 @@ from pydantic import Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
 from node.settings_delivery import ArchiveSettings, DeliverySettings
+from node.settings_monitoring import MonitoringSettings, NoticeSettings
 from node.settings_proof import ProofSettings, RetentionSettings
 from node.settings_values import Address, AeTitle, OutputName, Port, SettingsTable, checked_ae_title
 
@@ -109,6 +110,8 @@ class InferenceSettings(SettingsTable):
     """CPU threads of the worker; 0 = as many as there are cores."""
     minimum_slices: int = Field(default=5, ge=1)
     """The service declines a T2 sagittal series with fewer slices."""
+    withhold_levels_below: float = Field(default=0.5, ge=0, le=1)
+    """Discs whose level is less sure than this are numbered from below instead of named."""
     maximum_attempts: int = Field(default=2, ge=1)
     """A study that has taken its worker down this often waits for the operator instead."""
     time_limit_s: float = Field(default=600, gt=0)
@@ -170,6 +173,8 @@ class Settings(BaseSettings):
     delivery: DeliverySettings = DeliverySettings()
     proof: ProofSettings = ProofSettings()
     retention: RetentionSettings = RetentionSettings()
+    monitoring: MonitoringSettings = MonitoringSettings()
+    notices: NoticeSettings = NoticeSettings()
     senders: tuple[SenderSettings, ...] = ()
     archives: tuple[ArchiveSettings, ...] = ()
 
@@ -189,6 +194,11 @@ class Settings(BaseSettings):
                 "a ledger in SQLite has one worker"
             )
         return self
+
+    @property
+    def is_monitored(self) -> bool:
+        """Whether anybody may ask how the node is, or is to be told."""
+        return bool(self.monitoring.port) or self.notices.is_set
 
     @property
     def database_url(self) -> str:

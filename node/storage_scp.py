@@ -118,6 +118,10 @@ class Server:
         """How many were turned away, by reason, since this was last asked."""
         return self._refusals.take()
 
+    def refusals(self) -> Mapping[str, int]:
+        """How often somebody was turned away since the start, and why."""
+        return self._refusals.all()
+
     def stop(self) -> None:
         """Ends ``serve_forever``, closes the ports and aborts what still runs: nothing of it was acknowledged."""
         self._door.stop()

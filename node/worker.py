@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -22,7 +23,7 @@ import torch
 
 from inference import pipeline
 from inference.weights import load_models
-from node import rendition
+from node import lifesigns, rendition
 from node.engine import Engine, queue_database_url
 from node.ledger import LedgerError, open_ledger
 from node.settings import Settings
@@ -63,12 +64,18 @@ def run(settings: Settings, *, slot: int, stop: threading.Event, on_ready: Calla
         if stop.is_set():
             return
         models = load_models(settings.inference.device)
+        identity = asdict(models.identity)
+        lifesigns.tell("model", lambda: identity)
         ledger = open_ledger(settings.database_url)
         spool = Spool(settings.spool_dir, minimum_free_bytes=0)
         if settings.database_url.startswith("sqlite"):  # else another worker may be writing there
             spool.sweep_results()
         grade = partial(
-            pipeline.grade, models=models, clock=time.perf_counter, minimum_slices=settings.inference.minimum_slices
+            pipeline.grade,
+            models=models,
+            clock=time.perf_counter,
+            minimum_slices=settings.inference.minimum_slices,
+            withhold_levels_below=settings.inference.withhold_levels_below,
         )
         job = StudyJob(settings, ledger, spool, grade=grade, now=now, tracking_key=rendition.tracking_key(settings))
         # a name that lives twice would let a new process and a dying one run the same job

@@ -31,6 +31,7 @@ class Node:
 
     folder: Path
     port: int
+    monitoring_port: int = 0
     config: Path
     process: subprocess.Popen[bytes] | None = None
 
@@ -100,7 +101,7 @@ def free_port() -> int:
 def configured(folder: Path, archives: Sequence[Archive] = (), *, quiet_s: float = 2.0, extra: str = "") -> Node:
     """Write settings for a node on a free loopback port; it is not started."""
     folder.mkdir(parents=True, exist_ok=True)
-    port = free_port()
+    port, monitoring_port = free_port(), free_port()
     config = folder / "node.toml"
     tables = "".join(
         f'\n[[archives]]\nname = "{item.name}"\nae_title = "{item.ae_title}"\nhost = "127.0.0.1"\nport = {item.port}\n'
@@ -110,10 +111,11 @@ def configured(folder: Path, archives: Sequence[Archive] = (), *, quiet_s: float
         f'[node]\ndata_dir = "{(folder / "data").as_posix()}"\n'
         f"[receiver]\nport = {port}\nminimum_free_mb = 100\n"
         f"[assembly]\nquiet_s = {quiet_s}\n"
+        f"[monitoring]\nport = {monitoring_port}\n"
         f"[delivery]\nfirst_delay_s = 0.5\nmaximum_delay_s = 2\nconnect_timeout_s = 2\n{extra}{tables}",
         encoding="utf-8",
     )
-    return Node(folder=folder, port=port, config=config)
+    return Node(folder=folder, port=port, monitoring_port=monitoring_port, config=config)
 
 
 @contextmanager

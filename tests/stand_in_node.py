@@ -14,28 +14,33 @@ import time
 from collections.abc import Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 
 import pydicom
 
-from inference.report import Report
+from inference.report import ModelIdentity, Report
 from node import part, service, settings
 
-GRADING_S = float(sys.argv[2]) if len(sys.argv) > 2 else 0.0
+_grading_s = 0.0
 
 _work = part._work
 
 
+def stand_in(worker: ModuleType, grading_s: float) -> None:
+    """Have this process's worker answer instead of grade."""
+    global _grading_s
+    _grading_s = grading_s
+    identity = ModelIdentity(name="stand-in", version="0", sha256="0" * 64)
+    worker.load_models = lambda device: SimpleNamespace(identity=identity)  # type: ignore[attr-defined]
+    worker.pipeline = SimpleNamespace(grade=grade)  # type: ignore[attr-defined]
+
+
 def _with_stand_in(name: str, chosen: settings.Settings, stop: threading.Event, supervisor: Connection) -> None:
-    if name == "worker":
+    if name.startswith("worker"):
         from node import worker
 
-        worker.load_models = lambda device: None
-        worker.pipeline = SimpleNamespace(grade=grade)
+        stand_in(worker, float(sys.argv[2]))
     _work(name, chosen, stop, supervisor)
-
-
-part._work = _with_stand_in
 
 
 def grade(instances: Sequence[pydicom.Dataset], **_: object) -> Report:
@@ -46,7 +51,7 @@ def grade(instances: Sequence[pydicom.Dataset], **_: object) -> Report:
 
     if instances[0].get("StudyID") == "POISON":
         os.kill(os.getpid(), signal.SIGKILL)
-    time.sleep(GRADING_S)
+    time.sleep(_grading_s)
     report = graded_study().report
     in_order = sorted(instances, key=lambda item: int(item.InstanceNumber))
     sources = tuple(
@@ -56,6 +61,9 @@ def grade(instances: Sequence[pydicom.Dataset], **_: object) -> Report:
     volume = replace(report.volume, sources=sources, series_instance_uid=str(in_order[0].SeriesInstanceUID))
     return replace(report, volume=volume, study_instance_uid=str(in_order[0].StudyInstanceUID))
 
+
+if __name__ in ("__main__", "__mp_main__"):
+    part._work = _with_stand_in
 
 if __name__ == "__main__":
     sys.exit(service.serve(settings.load(Path(sys.argv[1]))))
