@@ -42,6 +42,15 @@ LEAST_SAC_MM2 = 150.0
 """Less sac than this on all slices together cannot guide the choice of mid-slices; discs and bodies do it then."""
 
 
+USUAL_DEPTH_MM, PLAUSIBLE_DEPTH_MM = 34.0, (23.0, 50.0)
+"""Median antero-posterior depth of a spine's discs: that of SPIDER's T2 images, and a range about it that the network
+was trained to see. Beyond it the pixel size in the header cannot be right."""
+OTHER_SCALES = (0.55, 1.8)
+"""Tried where no spine is seen at the size that the header says."""
+LEAST_CHAIN = 4
+"""With fewer discs in a row, other sizes are tried."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Looked:
     """A volume as detection saw it, and what the localiser marked there."""
@@ -49,17 +58,50 @@ class Looked:
     seen: SagittalVolume
     """Upright, and without what was filled in at its edges."""
     marks: Marks
+    middle: FloatArray
+    """(rows,) as ``middle_places`` gives it."""
+    plane: Plane
+    """The marks along ``middle``."""
+    chain: tuple[Candidate, ...]
+    """The discs on that plane, head to foot."""
+
+    @property
+    def depth_mm(self) -> float:
+        """Median depth of the discs as the localiser was shown them; NaN without discs."""
+        return float(np.median([disc.width_mm for disc in self.chain])) if self.chain else float("nan")
+
+    @property
+    def plausible(self) -> bool:
+        return len(self.chain) >= LEAST_CHAIN and PLAUSIBLE_DEPTH_MM[0] <= self.depth_mm <= PLAUSIBLE_DEPTH_MM[1]
 
 
 def look(volume: SagittalVolume, localiser: nn.Module) -> Looked:
-    """Every slice marked.
+    """Every slice marked, and the chain of discs on the plane through the middle of the spine.
+
+    Where the discs are of a size that no discs have, or there are none, the image is looked at once more as if its
+    pixels were larger or smaller: a pixel size may be missing from an image's header, or wrong in it.
 
     Arguments:
         volume: any in-plane orientation; one slice is enough.
         localiser: ``networks.localiser.Localiser`` in eval mode; its device does the work.
     """
     seen = upright(without_margins(volume))
-    return Looked(seen=seen, marks=mark(seen, localiser))
+    looked = _look(seen, localiser, 1.0)
+    if looked.plausible:
+        return looked
+    known = len(looked.chain) >= LEAST_CHAIN
+    others = [
+        _look(seen, localiser, scale) for scale in ((USUAL_DEPTH_MM / looked.depth_mm,) if known else OTHER_SCALES)
+    ]
+    return max((looked, *others), key=lambda each: (each.plausible, sum(disc.confidence for disc in each.chain)))
+
+
+def _look(seen: SagittalVolume, localiser: nn.Module, scale: float) -> Looked:
+    marks = mark(seen, localiser, scale)
+    middle = middle_places(marks)
+    stride = marks.slice_indices[1] - marks.slice_indices[0] if len(marks.slice_indices) > 1 else 1
+    plane = marks.blended(middle, reach=BLEND_MM / (stride * seen.spacing_mm[0]))
+    return Looked(seen=seen, marks=marks, middle=middle, plane=plane, chain=discs_of(plane))
 
 
 def find(volume: SagittalVolume, localiser: nn.Module) -> Found:
@@ -69,12 +111,9 @@ def find(volume: SagittalVolume, localiser: nn.Module) -> Found:
 
 def find_in(looked: Looked) -> Found:
     """Discs and bodies of the volume, head to foot; empty where there is no chain of discs."""
-    seen, marks = looked.seen, looked.marks
-    middle = middle_places(marks)
-    stride = marks.slice_indices[1] - marks.slice_indices[0] if len(marks.slice_indices) > 1 else 1
-    plane = marks.blended(middle, reach=BLEND_MM / (stride * seen.spacing_mm[0]))
+    seen, marks, middle, plane = looked.seen, looked.marks, looked.middle, looked.plane
     found: list[_SeenDisc] = []
-    for candidate in discs_of(plane):
+    for candidate in looked.chain:
         row = int(np.clip(candidate.center_mm[0] / plane.pixel_mm[0], 0, len(middle) - 1))
         place = int(np.clip(round(middle[row]), 0, len(marks.slice_indices) - 1))
         traced = _traced(marks.plane(place), plane, candidate)
@@ -84,12 +123,14 @@ def find_in(looked: Looked) -> Found:
     return Found(discs=discs, bodies=_bodies(seen, marks, found))
 
 
-def mark(upright_volume: SagittalVolume, localiser: nn.Module) -> Marks:
+def mark(upright_volume: SagittalVolume, localiser: nn.Module, scale: float = 1.0) -> Marks:
     """The localiser's probabilities on every slice, or every few where slices are thinner than ``SLICE_STEP_MM``.
 
-    Slices are resampled to about the localiser's ``pixel_mm``, anti-aliased.
+    Slices are resampled to about the localiser's ``pixel_mm``, anti-aliased, as if their pixels were ``scale`` times
+    as large as they are said to be; millimetres of the marks are of that size, too.
     """
-    spacing = upright_volume.spacing_mm
+    between, *in_plane = upright_volume.spacing_mm
+    spacing = (between, in_plane[0] * scale, in_plane[1] * scale)
     stride = max(1, int(SLICE_STEP_MM / spacing[0] + 1e-6))
     count = len(upright_volume.voxels)
     indices = tuple(range((count - 1) % stride // 2, count, stride))

@@ -29,6 +29,10 @@ BLUR = 0.003
 """The marks beneath a disc are never trusted to more than 1 - BLUR."""
 TRANSITIONAL = 0.03
 """Share of spines with a lumbosacral transition that no lumbar image can number: no name is surer than the rest."""
+PLAUSIBLE_DEPTH_MM = (18.0, 60.0)
+"""Median depth of the discs of a spine. Beyond it, it is no spine, or the pixel size in the header is wrong."""
+CONVINCING_DISCS = 5
+"""So many discs in a row are a spine whatever their size."""
 DOUBTFUL = 0.8
 """Below this level confidence a reader is told."""
 GAP = 1.55
@@ -107,11 +111,14 @@ def _refuse_what_is_no_lumbar_spine(found: Found) -> None:
     confidence = float(np.median([disc.confidence for disc in discs]))
     if confidence < LEAST_DISC_CONFIDENCE:
         raise Unsuitable(f"No lumbar spine was found: what looks like discs is unclear (confidence {confidence:.2f}).")
-    widths = [float(np.linalg.norm(disc.posterior_lps_mm - disc.anterior_lps_mm)) for disc in discs]
-    if not 18.0 <= float(np.median(widths)) <= 60.0:
-        raise Unsuitable(
-            f"No lumbar spine was found: the discs would be {np.median(widths):.0f} mm deep (20-55 mm is usual)."
-        )
+    depth_mm = _depth_mm(discs)
+    if len(discs) < CONVINCING_DISCS and not PLAUSIBLE_DEPTH_MM[0] <= depth_mm <= PLAUSIBLE_DEPTH_MM[1]:
+        raise Unsuitable(f"No lumbar spine was found: the discs would be {depth_mm:.0f} mm deep (20-55 mm is usual).")
+
+
+def _depth_mm(discs: Sequence[FoundDisc]) -> float:
+    """Median distance from the front to the back end of the discs."""
+    return float(np.median([np.linalg.norm(disc.posterior_lps_mm - disc.anterior_lps_mm) for disc in discs]))
 
 
 def _missed_between(discs: Sequence[FoundDisc]) -> tuple[int, ...]:
@@ -173,6 +180,12 @@ def _bodies(
 
 def _doubts(found: Found, best: Naming, skipped: Sequence[int], first: int) -> tuple[str, ...]:
     doubts = []
+    depth_mm = _depth_mm(found.discs)
+    if not PLAUSIBLE_DEPTH_MM[0] <= depth_mm <= PLAUSIBLE_DEPTH_MM[1]:
+        doubts.append(
+            f"The discs would be {depth_mm:.0f} mm deep (20-55 mm is usual): the pixel size in the image's header "
+            "cannot be right, nor can any measurement in mm."
+        )
     if best.unseen:
         doubts.append(
             "The sacrum was not seen beneath the lowest disc: L5/S1 lies outside the image or was not recognised, "

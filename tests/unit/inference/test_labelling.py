@@ -149,3 +149,37 @@ def test_the_ways_to_name_the_discs_are_probabilities() -> None:
     ways = namings([*(disc(k) for k in range(5)), on_sacrum(5)])
     assert sum(way.probability for way in ways) == pytest.approx(1)
     assert [way.probability for way in ways] == sorted((way.probability for way in ways), reverse=True)
+
+
+def resized(discs: Found, factor: float) -> Found:
+    """As under a header whose pixels are ``factor`` times as large as they are."""
+    return replace(
+        discs,
+        discs=tuple(
+            replace(
+                each,
+                center_lps_mm=each.center_lps_mm * factor,
+                anterior_lps_mm=each.anterior_lps_mm * factor,
+                posterior_lps_mm=each.posterior_lps_mm * factor,
+            )
+            for each in discs.discs
+        ),
+    )
+
+
+@pytest.mark.parametrize("factor", [0.4, 2.0])
+def test_a_whole_spine_of_impossible_size_is_named_and_its_pixel_size_doubted(factor: float) -> None:
+    spine = name(resized(found(*(disc(k) for k in range(5)), on_sacrum(5)), factor))
+    assert spine.discs[-1].level is DiscLevel.L5_S1
+    assert any(f"{36 * factor:.0f} mm deep" in doubt and "pixel size" in doubt for doubt in spine.doubts)
+
+
+def test_a_few_discs_of_impossible_size_are_no_spine() -> None:
+    with pytest.raises(Unsuitable, match="72 mm deep"):
+        name(resized(found(*(disc(k) for k in range(3)), on_sacrum(3)), 2.0))
+
+
+def test_a_spine_is_as_sure_as_its_least_sure_disc() -> None:
+    spine = name(found(disc(0), disc(1), disc(3), disc(4), on_sacrum(5)))
+    assert spine.level_confidence == min(each.level_confidence for each in spine.discs) < 0.7
+    assert replace(spine, discs=()).level_confidence == 0.0
