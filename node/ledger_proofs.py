@@ -29,11 +29,14 @@ class Proofs:
         """What an archive is to be asked about now. A study waits until nothing more of it is to be sent there now."""
         return self._database.read(lambda connection: steps.due(connection, archive, now, limit))
 
-    def postpone(self, archive: str, *, why: str, until: datetime, now: datetime) -> None:
-        """The archive could not be asked: everything it is to be asked about waits; nothing is held against it."""
+    def postpone(
+        self, archive: str, *, why: str, until: datetime, now: datetime, only: Collection[int] | None = None
+    ) -> None:
+        """The archive could not be asked (about ``only`` these, or anything): nothing is held against it."""
 
         def postpone(connection: Connection) -> None:
-            numbers = connection.execute(select(DELIVERY.c.id).where(steps.is_due(archive, now))).scalars().all()
+            due = select(DELIVERY.c.id).where(steps.is_due(archive, now))
+            numbers = connection.execute(due).scalars().all() if only is None else only
             vain = steps.Vain(why, lambda _: until, counts=0)
             for delivery in steps.deliveries(connection, numbers):
                 steps.note(connection, delivery, vain, now)
@@ -87,19 +90,20 @@ class Proofs:
 
     def end_overdue(self, archive: str, *, patience: Patience, now: datetime) -> int:
         """Requests whose report did not come in time are made again; returns how many."""
-
-        def end(connection: Connection) -> int:
-            overdue = connection.execute(
-                select(COMMITMENT.c.transaction_uid)
-                .where(COMMITMENT.c.archive == archive, COMMITMENT.c.state.in_(steps.WAITS))
-                .where(COMMITMENT.c.overdue_at <= now)
-                .order_by(COMMITMENT.c.requested_at)
-            )
-            why = "not proven yet: no report about the storage commitment came in time"
-            vain, state = steps.Vain(why, patience.again_after(now)), CommitmentState.OVERDUE
-            return sum(steps.end_unanswered(connection, uid, state, vain, now) for uid in overdue.scalars().all())
-
-        return self._database.write(end)
+        query = (
+            select(COMMITMENT.c.transaction_uid)
+            .where(COMMITMENT.c.archive == archive, COMMITMENT.c.state.in_(steps.WAITS))
+            .where(COMMITMENT.c.overdue_at <= now)
+            .order_by(COMMITMENT.c.requested_at)
+        )
+        overdue = self._database.read(lambda connection: connection.execute(query).scalars().all())
+        if not overdue:
+            return 0
+        why = "not proven yet: no report about the storage commitment came in time"
+        vain, state = steps.Vain(why, patience.again_after(now)), CommitmentState.OVERDUE
+        return self._database.write(
+            lambda connection: sum(steps.end_unanswered(connection, uid, state, vain, now) for uid in overdue)
+        )
 
     def end_interrupted(self, archive: str, *, now: datetime) -> int:
         """Requests that a dispatcher was killed over are made again at once (none may be under way); how many."""

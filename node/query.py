@@ -1,9 +1,12 @@
-"""Query SCU: asks an archive how many images the series of a study have (PS3.4 annex C)."""
+"""Query SCU (PS3.4 annex C): how many images the series of a study have, and which objects an archive holds."""
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterator
+
 from pydicom.dataset import Dataset
 from pynetdicom import AE, _config
+from pynetdicom.association import Association
 from pynetdicom.sop_class import (  # type: ignore[attr-defined]
     StudyRootQueryRetrieveInformationModelFind,
 )
@@ -15,6 +18,7 @@ from node.settings import SenderSettings
 CONNECT_WITHIN_S = 5
 ANSWER_WITHIN_S = 20
 MOST_SERIES = 1000
+MOST_OBJECTS = 100_000
 _SUCCESS = 0x0000
 _PENDING = (0xFF00, 0xFF01)
 
@@ -57,6 +61,44 @@ def series_counts(sender: SenderSettings, our_ae_title: str, study_instance_uid:
     finally:
         if association.is_established:
             association.release()
+
+
+def held(
+    association: Association, study_instance_uid: str, series_instance_uid: str, sop_instance_uids: Collection[str]
+) -> frozenset[str]:
+    """Which of these objects of a series the archive holds: C-FIND at IMAGE level, by the unique keys of each level.
+
+    All of the series are asked for at once, which needs no list matching; one that is not among them is asked for by
+    itself, for archives that cut long answers off. What is said to be unavailable is not held.
+
+    Raises:
+        QueryError
+    """
+    found = set(_objects(association, study_instance_uid, series_instance_uid, ""))
+    for missing in sorted(set(sop_instance_uids) - found):
+        found.update(_objects(association, study_instance_uid, series_instance_uid, missing))
+    return frozenset(found & set(sop_instance_uids))
+
+
+def _objects(association: Association, study: str, series: str, sop_instance_uid: str) -> Iterator[str]:
+    """SOP Instance UIDs of what matches and is available."""
+    question = Dataset()
+    question.QueryRetrieveLevel = "IMAGE"
+    question.StudyInstanceUID = study
+    question.SeriesInstanceUID = series
+    question.SOPInstanceUID = sop_instance_uid
+    question.InstanceAvailability = ""
+    try:
+        answers = association.send_c_find(question, StudyRootQueryRetrieveInformationModelFind)
+        for count, (status, answer) in enumerate(answers):
+            code = status.get("Status")
+            if code in _PENDING and count < MOST_OBJECTS:
+                if answer is not None and str(answer.get("InstanceAvailability") or "").strip() != "UNAVAILABLE":
+                    yield str(answer.get("SOPInstanceUID") or "")
+            elif code != _SUCCESS:
+                raise QueryError("it ended the query" + (f" with 0x{code:04X}" if code is not None else ""))
+    except (RuntimeError, ValueError) as error:  # pynetdicom's words for an association that ended under us
+        raise QueryError("it ended the association") from error
 
 
 def _question(study_instance_uid: str) -> Dataset:

@@ -1,0 +1,125 @@
+"""The report about a storage commitment, as an archive sends it: what it says, and what to answer.
+
+PS3.4 section J.3.3 defines no statuses of its own for the answer; those are PS3.7 section 10.1.1.1.8.
+"""
+
+from __future__ import annotations
+
+import logging
+import struct
+from collections.abc import Callable
+from io import BytesIO
+from typing import Any
+
+from pydicom.dataset import Dataset
+from pydicom.errors import BytesLengthException, InvalidDicomError
+from pydicom.filereader import read_dataset
+from pydicom.uid import ImplicitVRLittleEndian
+
+from node.ledger_database import LedgerError
+from node.proofs import FAILURES_EXIST, SUCCESSFUL, Filed, Report
+
+COMMITMENT_CLASS = "1.2.840.10008.1.20.1"
+"""Storage Commitment Push Model SOP Class: PS3.4 section J.3.5."""
+COMMITMENT_INSTANCE = "1.2.840.10008.1.20.1.1"
+"""The one well-known SOP Instance of it."""
+SUCCESS = 0x0000
+PROCESSING_FAILURE = 0x0110
+NO_SUCH_EVENT = 0x0113
+INVALID_ARGUMENT = 0x0115
+RESOURCE_LIMITATION = 0x0213
+_GENERAL_FAILURE = 0x0110
+"""Of a failed reference that does not say why."""
+_UNREADABLE = (
+    InvalidDicomError,
+    BytesLengthException,
+    EOFError,
+    OSError,
+    ValueError,
+    LookupError,
+    AttributeError,
+    TypeError,
+    NotImplementedError,
+    OverflowError,
+    RecursionError,
+    MemoryError,
+    struct.error,
+)
+"""What pydicom stumbles with."""
+
+_log = logging.getLogger(__name__)
+
+File = Callable[[Report], Filed]
+"""``ledger.proofs.reported``."""
+
+
+class NotAReport(Exception):
+    """It cannot be taken; ``status`` is to be answered, and the message says why, without what it held."""
+
+    def __init__(self, status: int, why: str) -> None:
+        super().__init__(why)
+        self.status = status
+
+
+def answer(encoded: bytes, transfer_syntax_uid: str, event_type: int, *, sent_by: str, file: File) -> int:
+    """Files a report and gives the status to answer: success only when it is durable, or was before.
+
+    A report about a transaction that this node never began (or has forgotten with its rows) is a processing failure:
+    nothing was done about it. One that comes again or late is a success.
+    """
+    try:
+        report = read(encoded, transfer_syntax_uid, event_type)
+    except NotAReport as error:
+        _log.warning("report of %r about a storage commitment refused with 0x%04X: %s", sent_by, error.status, error)
+        return error.status
+    try:
+        filed = file(report)
+    except LedgerError as error:
+        _log.error("a report about a storage commitment cannot be written down, and is refused: %s", error)
+        return RESOURCE_LIMITATION
+    if filed is Filed.UNKNOWN:
+        _log.warning("report of %r about a storage commitment that this node did not ask for", sent_by)
+        return PROCESSING_FAILURE
+    _log.info(
+        "%r commits itself to %d results, and not to %d%s",
+        sent_by,
+        len(report.held),
+        len(report.failed),
+        {Filed.AGAIN: " (told before)", Filed.LATE: " (late)"}.get(filed, ""),
+    )
+    return SUCCESS
+
+
+def read(encoded: bytes, transfer_syntax_uid: str, event_type: int) -> Report:
+    """The Event Information of PS3.4 table J.3-2, in a native little endian transfer syntax.
+
+    Raises:
+        NotAReport
+    """
+    if event_type not in (SUCCESSFUL, FAILURES_EXIST):
+        raise NotAReport(NO_SUCH_EVENT, f"no event of type {event_type} is known")
+    try:
+        dataset = read_dataset(BytesIO(encoded), transfer_syntax_uid == ImplicitVRLittleEndian, True)
+        transaction_uid = _text(dataset, "TransactionUID")
+        failed = {
+            _text(item, "ReferencedSOPInstanceUID"): _reason(item) for item in _items(dataset, "FailedSOPSequence")
+        }
+        held = {_text(item, "ReferencedSOPInstanceUID") for item in _items(dataset, "ReferencedSOPSequence")}
+    except _UNREADABLE as error:
+        raise NotAReport(PROCESSING_FAILURE, f"it cannot be decoded ({type(error).__name__})") from error
+    if not transaction_uid:
+        raise NotAReport(INVALID_ARGUMENT, "it names no transaction")
+    return Report(transaction_uid=transaction_uid, held=frozenset(held - set(failed)), failed=failed)
+
+
+def _text(dataset: Dataset, keyword: str) -> str:
+    return str(dataset.get(keyword) or "").strip()
+
+
+def _items(dataset: Dataset, keyword: str) -> Any:
+    return dataset.get(keyword) or ()
+
+
+def _reason(item: Dataset) -> int:
+    told = item.get("FailureReason")
+    return int(told) if told is not None else _GENERAL_FAILURE
