@@ -1,29 +1,36 @@
-"""What can be measured on a named spine, in millimetres, each with its published method; and the one grade that is
-read off a measurement.
+"""What can be measured on a named spine, each with its published method; and the one grade that is read off a
+measurement.
 
 * ``disc_height_mm``: mean of ``disc_height_anterior_mm``, ``_middle_mm``, ``_posterior_mm``, the heights at 20, 50 and
   80 % of the mid-line: the three-point way, as compared with others in Spahn 2024 (doi 10.1055/a-1994-0879).
 * ``disc_depth_mm``: length of the disc's mid-line. ``disc_height_index``: mean height / depth, no unit (Farfan 1972).
 * ``slip_mm``, ``slip_percent``: offset of the posterior corners along the lower end plate, and as a share of that end
-  plate's depth (Meyerding 1932, Taillard 1954). Positive = the upper body stands forward.
+  plate's depth (Meyerding 1932, Taillard 1954). Positive = the upper body stands forward. ``meyerding_grade``: see
+  ``inference.alignment``.
+* ``segmental_lordosis_deg``: angle between the upper end plates of the bodies above and below the disc.
+  ``lumbar_lordosis_deg``, of the whole spine: that of L1 and S1. See ``inference.alignment``.
 * ``canal_ap_mm``: front to back wall of the thecal sac on the disc's prolonged mid-line, as Chatha and Schweitzer 2011
   (Bull NYU Hosp Jt Dis 69:303) measured on midline T2 images at each disc. Not on a lone slice: it may pass beside
   the middle of the sac, where the sac is narrower.
 * ``disc_to_csf_signal_ratio``: median of the disc's inner half over the 90th percentile of the sac; a signal adjusted
   within the image follows Pfirrmann's grades 1 to 4 (Salamat 2016, doi 10.1186/s40064-016-2542-5).
+* ``upper_vertebra_to_csf_signal_ratio``, ``lower_...``: the same of the bodies above and below the disc, median of
+  their inner half.
 
-A value outside its sane range is left out, never shown: it tells of a failed outline, not of the patient.
+A value outside its sane range is left out, never shown: it tells of a failed outline, not of the patient. What was left
+out is said.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy import ndimage
 
-from inference.anatomy import Disc, Spine, Vertebra, VertebralBody
+from inference.alignment import SagittalPlane, lordosis_deg, lumbar_lordosis_deg, meyerding_grade, sagittal_plane
+from inference.anatomy import Disc, DiscLevel, Spine, Vertebra, VertebralBody
 from inference.geometry import DiscFrame, frame_of, heights_mm, neighbours, slip_mm
 from inference.grades import Basis, Grade
 from inference.volume import FloatArray, SagittalVolume
@@ -40,10 +47,37 @@ SANE: Mapping[str, tuple[float, float]] = {
     "disc_height_index": (0.03, 0.8),
     "slip_mm": (-20.0, 40.0),
     "slip_percent": (-50.0, 100.0),
+    "meyerding_grade": (0.0, 5.0),
+    "segmental_lordosis_deg": (-30.0, 50.0),
     "canal_ap_mm": (3.0, 30.0),
     "disc_to_csf_signal_ratio": (0.0, 2.0),
+    "upper_vertebra_to_csf_signal_ratio": (0.0, 3.0),
+    "lower_vertebra_to_csf_signal_ratio": (0.0, 3.0),
+    "lumbar_lordosis_deg": (-30.0, 110.0),
 }
 """Wider than any anatomy, narrower than the usual failures (outlines that join two discs, a corner on the canal)."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LeftOut:
+    """A value that was measured and is not shown, because no patient has it."""
+
+    level: DiscLevel | None
+    """None for what is measured on the whole spine."""
+    name: str
+    value: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Measurements:
+    """All that was measured."""
+
+    discs: tuple[Measured, ...]
+    """One for each disc of the spine, in its order."""
+    spine: Measured
+    """Of the whole spine."""
+    left_out: tuple[LeftOut, ...]
+
 
 CANAL_STENOSIS_MM = 9.0
 """Chatha and Schweitzer 2011: the usual limit of 10 mm (Steurer 2011, doi 10.1186/1471-2474-12-175) comes from
@@ -54,20 +88,24 @@ CANAL_STENOSIS_CRITERION = (
 )
 
 
-def measure(volume: SagittalVolume, spine: Spine) -> tuple[Measured, ...]:
-    """Measurements of each disc, head to foot, as named at the top of this module."""
+def measure(volume: SagittalVolume, spine: Spine) -> Measurements:
+    """What is named at the top of this module, as far as it was seen."""
     down, normal = volume_directions(volume)
+    plane = sagittal_plane(down, normal)
     csf = _csf_signal(volume, spine)
-    measured = []
+    discs: list[Measured] = []
+    left_out: list[LeftOut] = []
     for disc in spine.discs:
         frame = frame_of(disc, down, normal)
-        values = {**_disc_lengths(disc, frame), **_slip(disc, spine)}
+        values = {**_disc_lengths(disc, frame), **_slip(disc, spine), **_angle(disc, spine, plane)}
         if volume.voxels.shape[0] > 1:
             values |= _canal(disc)
         if csf > 0:
-            values["disc_to_csf_signal_ratio"] = _inner_signal(volume, disc, frame) / csf
-        measured.append({name: value for name, value in values.items() if _sane(name, value)})
-    return tuple(measured)
+            values |= {name: signal / csf for name, signal in _signals(volume, spine, disc, frame).items()}
+        discs.append(_sane(values, disc.level, left_out))
+    lordosis = lumbar_lordosis_deg(spine, plane)
+    of_spine = {} if lordosis is None else {"lumbar_lordosis_deg": lordosis}
+    return Measurements(discs=tuple(discs), spine=_sane(of_spine, None, left_out), left_out=tuple(left_out))
 
 
 def canal_stenosis(measured: Measured) -> Grade | None:
@@ -90,9 +128,16 @@ def volume_directions(volume: SagittalVolume) -> tuple[FloatArray, FloatArray]:
     return -np.sign(along[2]) * along / np.linalg.norm(along), normal / np.linalg.norm(normal)
 
 
-def _sane(name: str, value: float) -> bool:
-    low, high = SANE[name]
-    return bool(np.isfinite(value)) and low <= value <= high
+def _sane(values: Measured, level: DiscLevel | None, left_out: list[LeftOut]) -> Measured:
+    """The values within their ranges; adds the others to ``left_out``. What could not be taken (NaN) is just absent."""
+    kept = {}
+    for name, value in values.items():
+        low, high = SANE[name]
+        if low <= value <= high:
+            kept[name] = value
+        elif np.isfinite(value):
+            left_out.append(LeftOut(level=level, name=name, value=value))
+    return kept
 
 
 def _disc_lengths(disc: Disc, frame: DiscFrame) -> dict[str, float]:
@@ -115,7 +160,18 @@ def _slip(disc: Disc, spine: Spine) -> dict[str, float]:
     if lower.level is Vertebra.S1:
         lower = _reaching_as_far_as(disc, lower)
     slip, depth_mm = slip_mm(upper, lower)
-    return {"slip_mm": slip, "slip_percent": 100 * slip / depth_mm}
+    measured = {"slip_mm": slip, "slip_percent": 100 * slip / depth_mm}
+    if all(low <= measured[name] <= high for name, (low, high) in SANE.items() if name in measured):
+        grade = meyerding_grade(slip, measured["slip_percent"])
+        measured |= {} if grade is None else {"meyerding_grade": float(grade)}
+    return measured
+
+
+def _angle(disc: Disc, spine: Spine, plane: SagittalPlane) -> dict[str, float]:
+    upper, lower = neighbours(disc, spine)
+    if upper is None or lower is None:
+        return {}
+    return {"segmental_lordosis_deg": lordosis_deg(upper, lower, plane)}
 
 
 def _reaching_as_far_as(disc: Disc, sacrum: VertebralBody) -> VertebralBody:
@@ -142,6 +198,27 @@ def _csf_signal(volume: SagittalVolume, spine: Spine) -> float:
         if disc.canal_lps_mm is not None
     ]
     return float(np.percentile(np.concatenate(profiles), 90)) if profiles else 0.0
+
+
+def _signals(volume: SagittalVolume, spine: Spine, disc: Disc, frame: DiscFrame) -> dict[str, float]:
+    """Signals of the disc and of its bodies, by the name of the ratio that they make."""
+    upper, lower = neighbours(disc, spine)
+    signals = {"disc_to_csf_signal_ratio": _inner_signal(volume, disc, frame)}
+    for side, body in (("upper", upper), ("lower", lower)):
+        if body is not None:
+            signals[f"{side}_vertebra_to_csf_signal_ratio"] = _body_signal(volume, disc, body)
+    return signals
+
+
+def _body_signal(volume: SagittalVolume, disc: Disc, body: VertebralBody) -> float:
+    """Median signal within the middle half of the body's height and depth, on the disc's mid-slice."""
+    above_front, above_back, below_back, below_front = body.corners_lps_mm
+    shares = np.linspace(0.25, 0.75, 9)
+    along, down = (grid[..., None] for grid in np.meshgrid(shares, shares))
+    upper_edge = above_front + along * (above_back - above_front)
+    lower_edge = below_front + along * (below_back - below_front)
+    points = upper_edge + down * (lower_edge - upper_edge)
+    return float(np.median(_sample(volume, disc, points.reshape(-1, 3))))
 
 
 def _inner_signal(volume: SagittalVolume, disc: Disc, frame: DiscFrame) -> float:

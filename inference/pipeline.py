@@ -11,10 +11,21 @@ from dataclasses import dataclass, field, replace
 
 import pydicom
 
-from inference import detection, discs, evidence, grading, labelling, measurements, segments, selection, stacking
+from inference import (
+    detection,
+    discs,
+    evidence,
+    grading,
+    labelling,
+    measurements,
+    remarks,
+    segments,
+    selection,
+    stacking,
+)
 from inference.anatomy import Spine
 from inference.brightness import from_zero
-from inference.grades import SPINENET_EIGHT, TITLES, Finding, Grades
+from inference.grades import Finding, Grades
 from inference.report import Declined, DiscGrading, EvidenceMap, RejectedSeries, Report
 from inference.volume import SagittalVolume, Unsuitable
 from inference.weights import Models
@@ -23,17 +34,16 @@ Clock = Callable[[], float]
 """Seconds from an arbitrary start, e.g. ``time.perf_counter``: the core has no clock of its own."""
 
 SINGLE_SLICE = "Only one slice: findings beside the midline cannot be seen."
-DOUBTFUL_LEVEL = 0.5
-"""Below this confidence a level is named only with a warning: a wrong level that looks right is the worst result."""
 
 
-def grade(
+def grade(  # noqa: PLR0913 - what a node sets
     instances: Sequence[pydicom.Dataset],
     models: Models,
     *,
     clock: Clock,
     minimum_slices: int = 1,
     with_evidence: bool = True,
+    withhold_levels_below: float = 0.0,
 ) -> Report | Declined:
     """Grade every disc of one study.
 
@@ -43,6 +53,7 @@ def grade(
         clock: gives the seconds in ``Report.timing_s``.
         minimum_slices: a series with fewer slices is declined; 1 grades a lone mid-sagittal slice, with a warning.
         with_evidence: whether to compute the maps; without them every ``DiscGrading.evidence`` is empty.
+        withhold_levels_below: discs whose level confidence (0-1) is lower are numbered instead of named.
     """
     stopwatch = _Stopwatch(clock)
     choice, stacked = _choose_and_stack(instances, minimum_slices)
@@ -56,13 +67,17 @@ def grade(
     except Unsuitable as unsuitable:
         return _declined(instances, str(unsuitable), choice.rejected, models)
     stopwatch.lap("localise")
-    discs_graded = _grade_discs(volume, spine, models, with_evidence, stopwatch)
+    measured = measurements.measure(volume, spine)
+    discs_graded = remarks.with_levels_withheld(
+        _grade_discs(volume, spine, measured, models, with_evidence, stopwatch), withhold_levels_below
+    )
     segmented = segments.segment(volume, looked.seen, looked.marks, spine)
     stopwatch.lap("segment")
-    quality = [*choice.notes, *stacked.notes, *brightness_notes, *spine.doubts, *_doubts_of_levels(spine)]
+    quality = [*choice.notes, *stacked.notes, *brightness_notes, *spine.doubts, *remarks.of_levels(discs_graded)]
     if volume.voxels.shape[0] == 1:
         quality.append(SINGLE_SLICE)
-    quality.extend(_not_assessed(discs_graded))
+    quality.extend(remarks.of_missing_grades(discs_graded))
+    quality.extend(remarks.of_left_out(measured.left_out, discs_graded))
     return Report(
         study_instance_uid=str(choice.instances[0].StudyInstanceUID),
         volume=volume,
@@ -73,6 +88,7 @@ def grade(
         rejected=choice.rejected,
         model=models.identity,
         timing_s=stopwatch.laps_s(),
+        measurements=_of_named_spine(measured.spine, discs_graded),
     )
 
 
@@ -100,12 +116,16 @@ def _choose_and_stack(
     return choice, stacked
 
 
-def _grade_discs(
-    volume: SagittalVolume, spine: Spine, models: Models, with_evidence: bool, stopwatch: _Stopwatch
+def _grade_discs(  # noqa: PLR0913, PLR0917 - what it works with
+    volume: SagittalVolume,
+    spine: Spine,
+    measured: measurements.Measurements,
+    models: Models,
+    with_evidence: bool,
+    stopwatch: _Stopwatch,
 ) -> tuple[DiscGrading, ...]:
     disc_volumes = discs.cut(volume, spine)
     learned = grading.grade(disc_volumes, models.grader)
-    measured = measurements.measure(volume, spine)
     stopwatch.lap("grade")
     maps: Sequence[tuple[EvidenceMap, ...]] = [()] * len(disc_volumes)
     if with_evidence:
@@ -122,7 +142,7 @@ def _grade_discs(
             measurements=measured_mm,
             evidence=disc_maps,
         )
-        for disc, grades, measured_mm, disc_maps in zip(spine.discs, learned, measured, maps, strict=True)
+        for disc, grades, measured_mm, disc_maps in zip(spine.discs, learned, measured.discs, maps, strict=True)
     )
 
 
@@ -134,21 +154,9 @@ def _with_measured(learned: Grades, measured_mm: measurements.Measured) -> Grade
     return {**learned, Finding.CENTRAL_CANAL_STENOSIS: stenosis}
 
 
-def _doubts_of_levels(spine: Spine) -> list[str]:
-    doubtful = [disc.level.value for disc in spine.discs if disc.level_confidence < DOUBTFUL_LEVEL]
-    if not doubtful:
-        return []
-    return [f"Level names are uncertain ({', '.join(doubtful)}): count the levels before using these grades."]
-
-
-def _not_assessed(discs_graded: tuple[DiscGrading, ...]) -> list[str]:
-    """One sentence for each of the eight gradings that some disc lacks."""
-    sentences = []
-    for finding in SPINENET_EIGHT:
-        missing = [disc.level.value for disc in discs_graded if finding not in disc.grades]
-        if missing:
-            sentences.append(f"{TITLES[finding]} was not assessed at {', '.join(missing)}.")
-    return sentences
+def _of_named_spine(measured: measurements.Measured, discs_graded: tuple[DiscGrading, ...]) -> measurements.Measured:
+    """What holds for the spine as a whole hangs on the names of its levels: nothing where one is withheld."""
+    return {} if any(disc.withheld_place is not None for disc in discs_graded) else measured
 
 
 def _require_slices(volume: SagittalVolume, minimum_slices: int) -> None:

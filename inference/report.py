@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 import numpy as np
@@ -57,6 +57,14 @@ class DiscGrading:
     measurements: Mapping[str, float]
     """Name with unit (``disc_height_mm``) -> value. See ``inference.measurements`` for methods and sources."""
     evidence: tuple[EvidenceMap, ...]
+    withheld_place: int | None = None
+    """Set where the level is withheld, because its name would be a guess: the disc's place counted from below, 1 for
+    the lowest one graded. No reader is shown ``level`` then."""
+
+    @property
+    def name(self) -> str:
+        """What a reader is told: the level, or the place where the level is withheld."""
+        return self.level.value if self.withheld_place is None else f"disc {self.withheld_place}"
 
 
 Structure = DiscLevel | Vertebra | Canal
@@ -104,6 +112,21 @@ class Report:
     rejected: tuple[RejectedSeries, ...]
     model: ModelIdentity
     timing_s: Mapping[str, float]
+    measurements: Mapping[str, float] = field(default_factory=dict)
+    """Of the whole spine: name with unit (``lumbar_lordosis_deg``) -> value."""
+
+    @property
+    def withheld(self) -> Mapping[Structure, str]:
+        """Structures whose level no reader is told, and what they are called instead."""
+        names: dict[Structure, str] = {}
+        named = {disc.level.upper_vertebra for disc in self.discs if disc.withheld_place is None}
+        for disc in reversed(self.discs):
+            if disc.withheld_place is not None:
+                upper, lower = disc.level.upper_vertebra, disc.level.lower_vertebra
+                if lower not in named:
+                    names.setdefault(lower, f"body below disc {disc.withheld_place}")
+                names |= {disc.level: disc.name, upper: f"body above disc {disc.withheld_place}"}
+        return names
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -12,6 +12,7 @@ import click
 from tqdm import tqdm
 
 from node import settings as node_settings
+from node.dead_letter_commands import dead_letters
 from node.settings import Settings, SettingsError
 
 _CONFIG = click.option(
@@ -90,7 +91,22 @@ def demo(out: Path, keep: bool) -> None:
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), help="Write the DICOM objects and PNGs here.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
 @click.option("--threads", type=click.IntRange(min=0), default=0, help="CPU threads; 0 = one for each core.")
-def grade(folders: tuple[Path, ...], json_file: str | None, out: Path | None, device: str, threads: int) -> None:
+@click.option(
+    "--withhold-levels-below",
+    metavar="SURE",
+    type=click.FloatRange(0, 1),
+    default=0.0,
+    show_default=True,
+    help="Number discs whose level is less sure (0-1) instead of naming them.",
+)
+def grade(  # noqa: PLR0913, PLR0917 - one for each option
+    folders: tuple[Path, ...],
+    json_file: str | None,
+    out: Path | None,
+    device: str,
+    threads: int,
+    withhold_levels_below: float,
+) -> None:
     """Grade series folders off-line, without a node. Each DIR holds the series of one study."""
     for folder in folders:
         if not folder.is_dir():
@@ -98,7 +114,15 @@ def grade(folders: tuple[Path, ...], json_file: str | None, out: Path | None, de
     from node import offline  # only now: it loads torch, which takes seconds
 
     try:
-        sys.exit(offline.grade_folders(folders, json_file=json_file, out=out, device=device, threads=threads))
+        status = offline.grade_folders(
+            folders,
+            json_file=json_file,
+            out=out,
+            device=device,
+            threads=threads,
+            withhold_levels_below=withhold_levels_below,
+        )
+        sys.exit(status)
     except offline.CannotGrade as error:
         raise click.ClickException(str(error)) from error
 
@@ -196,6 +220,9 @@ def echo(archive: str | None, host: str | None, port: int | None, ae_title: str 
             silent.append(f"{target.name}: {error}")
     if silent:
         raise click.ClickException("\n".join(silent))
+
+
+main.add_command(dead_letters)
 
 
 @main.group()

@@ -6,10 +6,11 @@ import hashlib
 import json
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -19,7 +20,7 @@ from tqdm import tqdm
 
 from inference import pipeline
 from inference.report import Declined, Report
-from inference.weights import DeviceError, Models, WeightsError, load_models
+from inference.weights import DeviceError, WeightsError, load_models
 from node import logs, report_json, study_files
 from sr_templates import render
 
@@ -30,8 +31,14 @@ class CannotGrade(Exception):
     """Nothing was graded; the message names what to mend."""
 
 
-def grade_folders(
-    folders: Sequence[Path], *, json_file: str | None, out: Path | None, device: str, threads: int
+def grade_folders(  # noqa: PLR0913 - one for each option
+    folders: Sequence[Path],
+    *,
+    json_file: str | None,
+    out: Path | None,
+    device: str,
+    threads: int,
+    withhold_levels_below: float = 0.0,
 ) -> int:
     """Grade each folder, in order; returns the exit status (0 when every one was graded or declined).
 
@@ -47,11 +54,12 @@ def grade_folders(
         raise CannotGrade(str(error)) from error
     if out is not None:
         _prepare(out, folders)
+    how: dict[str, Any] = {"models": models, "clock": time.perf_counter, "withhold_levels_below": withhold_levels_below}
     failures = 0
     with _json_lines(json_file) as lines:
         for number, folder in enumerate(tqdm(folders, unit="study", disable=len(folders) == 1), start=1):
             target = out if out is None or len(folders) == 1 else out / f"{number:03d}"
-            answer = _grade_folder(folder, models, target)
+            answer = _grade_folder(folder, partial(pipeline.grade, **how), target)
             failures += answer["status"] == "failed"
             if lines is not None:
                 lines.write(json.dumps(answer) + "\n")
@@ -72,10 +80,10 @@ def _prepare(out: Path, folders: Sequence[Path]) -> None:
         raise CannotGrade(f"cannot write to {out}: {error.strerror}") from error
 
 
-def _grade_folder(folder: Path, models: Models, out: Path | None) -> dict[str, Any]:
+def _grade_folder(folder: Path, grade: Callable[..., Report | Declined], out: Path | None) -> dict[str, Any]:
     try:
         files = study_files.read(study_files.files_below(folder))
-        outcome = _with_remarks(pipeline.grade(files.instances, models, clock=time.perf_counter), files, folder)
+        outcome = _with_remarks(grade(files.instances), files, folder)
         if out is not None:
             _write_results(outcome, files.instances, out)
     except Exception as error:  # noqa: BLE001 - the other folders must still be graded; the exit status tells
@@ -148,7 +156,8 @@ def _say(answer: dict[str, Any], out: Path | None) -> None:
     print(f"{answer['input']}: {answer['status']}" + (f": {answer['reason']}" if answer["reason"] else ""))
     for disc in answer["discs"]:
         grades = ", ".join(f"{name} {grade['value']}" for name, grade in disc["grades"].items())
-        print(f"  {disc['level']:<8} (level {disc['level_confidence']:.0%} sure)  {grades}")
+        name = disc["level"] or f"disc {disc['place_from_below']}"
+        print(f"  {name:<8} (level {disc['level_confidence']:.0%} sure)  {grades}")
     for sentence in answer["quality"]:
         print(f"  ! {sentence}")
     for series in answer["rejected_series"]:

@@ -1,4 +1,4 @@
-"""A Report as the JSON contract ``spinenode.report/1``. Pure.
+"""A Report as the JSON contract ``spinenode.report/1`` (docs/report_json.md). Pure.
 
 Rows and columns are 0-based with pixel centres at whole numbers, in the source image that is named beside them.
 """
@@ -30,13 +30,14 @@ def of_report(report: Report, given_input: str) -> dict[str, Any]:
         "discs": [_disc(disc, report.volume) for disc in report.discs],
         "vertebrae": [
             {
-                "level": body.level.value,
+                "level": None if body.level in report.withheld else body.level.value,
                 **_source(report.volume, body.center_lps_mm),
                 "center": _point(report.volume, body.center_lps_mm),
                 "corners": _polygon(report.volume, body.corners_lps_mm),
             }
             for body in report.spine.bodies
         ],
+        "measurements": {name: round(value, 3) for name, value in report.measurements.items()},
         "timing_s": {name: round(seconds, 4) for name, seconds in report.timing_s.items()},
     }
 
@@ -69,6 +70,7 @@ def _empty(given_input: str) -> dict[str, Any]:
         "quality": [],
         "discs": [],
         "vertebrae": [],
+        "measurements": {},
         "timing_s": {},
     }
 
@@ -76,8 +78,9 @@ def _empty(given_input: str) -> dict[str, Any]:
 def _disc(disc: DiscGrading, volume: SagittalVolume) -> dict[str, Any]:
     source = volume.sources[disc.slice_index]
     return {
-        "level": disc.level.value,
+        "level": disc.level.value if disc.withheld_place is None else None,
         "level_confidence": round(disc.level_confidence, 4),
+        **({"place_from_below": disc.withheld_place} if disc.withheld_place is not None else {}),
         "sop_instance_uid": source.sop_instance_uid,
         "frame": source.frame,
         "center": _point(volume, disc.center_lps_mm),

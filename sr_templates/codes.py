@@ -71,8 +71,10 @@ LEVEL_CERTAINTY = private("LEVEL-CERTAINTY", "Certainty of the disc level")
 
 PERCENT = Code("%", "UCUM", "Percent")
 MILLIMETRE = Code("mm", "UCUM", "mm")
+DEGREE = Code("deg", "UCUM", "deg")
 RATIO = Code("{ratio}", "UCUM", "ratio")
 ZERO_TO_ONE = Code("{0:1}", "UCUM", "range: 0:1")
+ZERO_TO_FIVE = Code("{0:5}", "UCUM", "range: 0:5")
 ONE_TO_FIVE = Code("{1:5}", "UCUM", "range: 1:5")
 """A range as unit, because viewers print the unit's code behind the number: "4 1" would be misread."""
 
@@ -88,6 +90,10 @@ DISC: Mapping[DiscLevel, Code] = {
     DiscLevel.L5_S1: Code("715056000", "SCT", "L5/S1 disc"),
 }
 """CID 7604. The concepts named "Level of L4/L5 intervertebral disc" (CID 1003) are planes, not discs."""
+
+DISC_WITHOUT_LEVEL = private("DISC-NO-LEVEL", "Intervertebral disc, level withheld")
+VERTEBRA_WITHOUT_LEVEL = private("VERTEBRA-NO-LVL", "Vertebra, level withheld")
+"""Where the name of a level would be a guess. CID 7604 and 7603 name levels only."""
 
 VERTEBRA: Mapping[Vertebra, Code] = {
     Vertebra.T9: Code("82687006", "SCT", "T9 vertebra"),
@@ -195,8 +201,24 @@ QUANTITIES: Mapping[str, Quantity] = {
     "slip_percent": _quantity(
         "SLIP-PERCENT", "Vertebral slip relative to endplate", PERCENT, 1, None, Finding.SPONDYLOLISTHESIS
     ),
+    "meyerding_grade": _quantity("MEYERDING", "Meyerding grade", ZERO_TO_FIVE, 0, None, Finding.SPONDYLOLISTHESIS),
+    "segmental_lordosis_deg": _quantity(
+        "SEGMENT-LORDOSIS", "Segmental lordosis, upper end plates", DEGREE, 1, None, Finding.SPONDYLOLISTHESIS
+    ),
     "disc_to_csf_signal_ratio": _quantity("DISC-CSF", "Disc signal relative to CSF", RATIO, 2, None, Finding.PFIRRMANN),
+    "upper_vertebra_to_csf_signal_ratio": _quantity(
+        "UPPER-BODY-CSF", "Signal of the body above relative to CSF", RATIO, 2, None, Finding.UPPER_MARROW_CHANGE
+    ),
+    "lower_vertebra_to_csf_signal_ratio": _quantity(
+        "LOWER-BODY-CSF", "Signal of the body below relative to CSF", RATIO, 2, None, Finding.LOWER_MARROW_CHANGE
+    ),
 }
+
+
+OF_WHOLE_SPINE: Mapping[str, Quantity] = {
+    "lumbar_lordosis_deg": _quantity("LUMBAR-LORDOSIS", "Lumbar lordosis, L1 to S1, lying", DEGREE),
+}
+"""Told as a comment on the whole study: OHIF 3 cannot open an SR with a Measurement Group that lies on no image."""
 
 
 def quantity(name: str) -> Quantity:
@@ -204,8 +226,8 @@ def quantity(name: str) -> Quantity:
 
     The unit is in the name: ``_mm``, ``_percent``, anything else is a ratio.
     """
-    if name in QUANTITIES:
-        return QUANTITIES[name]
+    if name in QUANTITIES or name in OF_WHOLE_SPINE:
+        return QUANTITIES.get(name) or OF_WHOLE_SPINE[name]
     unit = MILLIMETRE if name.endswith("_mm") else PERCENT if name.endswith("_percent") else RATIO
     stem = name.removesuffix("_mm").removesuffix("_percent")
     title = stem.replace("_", " ").capitalize()

@@ -165,6 +165,9 @@ def _image_library(report: Report, source: SourceStudy) -> sr.ContainerContentIt
 def _notes(report: Report, source: SourceStudy) -> sr.ContainerContentItem:
     """What a reader must know of the whole study: the Qualitative Evaluations part of TID 1500."""
     notes = [f"{provenance.RESEARCH_USE_ONLY}. Made by a program, not verified by a person."]
+    for name, value in report.measurements.items():
+        quantity = codes.quantity(name)
+        notes.append(f"{quantity.title}: {value:.{quantity.decimals}f} {quantity.unit.meaning}.")
     notes += dict.fromkeys((*report.quality, *report.spine.doubts))
     container = sr.ContainerContentItem(codes.QUALITATIVE_EVALUATIONS, relationship_type=_CONTAINS)
     container.ContentSequence = sr.ContentSequence(
@@ -178,12 +181,14 @@ def _group(
 ) -> sr.PlanarROIMeasurementsAndQualitativeEvaluations:
     instance = disc_source(report, disc, source)
     frames = [report.volume.sources[disc.slice_index].frame] if instance.is_multiframe else None
-    site = sr.FindingSite(codes.DISC[disc.level])
+    site = sr.FindingSite(codes.DISC[disc.level] if disc.withheld_place is None else codes.DISC_WITHOUT_LEVEL)
     _attach(site, [_number(codes.LEVEL_CERTAINTY, _percent(disc.level_confidence), codes.PERCENT)])
     group = sr.PlanarROIMeasurementsAndQualitativeEvaluations(
         tracking_identifier=sr.TrackingIdentifier(
-            uid=provenance.disc_tracking_uid(source, run, disc.level),
-            identifier=f"{disc.level.value} disc{' (level uncertain)' if is_level_doubtful(disc) else ''}",
+            uid=provenance.tracking_uid_without_level(source, run, disc.name)
+            if disc.withheld_place is not None
+            else provenance.disc_tracking_uid(source, run, disc.level),
+            identifier=_tracking_name(disc),
         ),
         referenced_region=sr.ImageRegion(
             graphic_type=sr.GraphicTypeValues.POLYLINE,
@@ -202,6 +207,12 @@ def _group(
         content.append(item)
     content.append(region)
     return group
+
+
+def _tracking_name(disc: DiscGrading) -> str:
+    if disc.withheld_place is not None:
+        return f"{disc.name} from below (level withheld)"
+    return f"{disc.name} disc{' (level uncertain)' if is_level_doubtful(disc) else ''}"
 
 
 def _algorithm(model: ModelIdentity, run: Run) -> sr.AlgorithmIdentification:

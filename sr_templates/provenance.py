@@ -113,6 +113,11 @@ def disc_tracking_uid(source: SourceStudy, run: Run, level: DiscLevel) -> str:
     return uid("patient's disc", patient, level.value)
 
 
+def tracking_uid_without_level(source: SourceStudy, run: Run, name: str) -> str:
+    """Of a disc or body whose level is withheld: within this grading only, so that it lines up with no named one."""
+    return uid("without level", source.attributes.StudyInstanceUID, run.study_digest, name)
+
+
 def device_uid(model: ModelIdentity) -> str:
     """Identifies the algorithm; new weights are a new device (IHE AIR)."""
     return uid("device", model.sha256)

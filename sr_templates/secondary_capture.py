@@ -55,10 +55,8 @@ def pages(report: Report) -> Iterable[Page]:
             )
     for disc in report.discs:
         for number, (pixels, slices) in enumerate(draw_evidence(report, view, disc), start=1):
-            level = disc.level.value.replace("/", "-")
-            yield Page(
-                name=f"evidence-{level}-{number}", title=f"Evidence {disc.level.value}", pixels=pixels, slices=slices
-            )
+            name = disc.name.replace("/", "-").replace(" ", "-")
+            yield Page(name=f"evidence-{name}-{number}", title=f"Evidence {disc.name}", pixels=pixels, slices=slices)
 
 
 def captures(report: Report, source: SourceStudy, run: Run, wanted: Wanted) -> tuple[Rendered, ...]:

@@ -64,6 +64,14 @@ def segmentation(report: Report, source: SourceStudy, run: Run) -> Rendered:
 def segment_of(structure: Structure, report: Report, source: SourceStudy, run: Run) -> Segment:
     """A disc in the colour of its grades, tracked as in the measurement report; a body or the canal in its own."""
     study_uid = source.attributes.StudyInstanceUID
+    if structure in report.withheld:
+        name, is_disc = report.withheld[structure], isinstance(structure, DiscLevel)
+        return Segment(
+            label=f"{name} (level withheld)".capitalize(),
+            code=codes.DISC_WITHOUT_LEVEL if is_disc else codes.VERTEBRA_WITHOUT_LEVEL,
+            tracking_uid=provenance.tracking_uid_without_level(source, run, name),
+            colour=next((colour_of(disc) for disc in report.discs if disc.level is structure), BODY_COLOUR),
+        )
     if isinstance(structure, DiscLevel):
         graded = [disc for disc in report.discs if disc.level is structure]
         return Segment(

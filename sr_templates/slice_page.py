@@ -145,7 +145,8 @@ def block_of(disc: DiscGrading, view: View, slice_index: int) -> Block:
     elif hot:
         add(f"Evidence: {', '.join(in_sentence(f) for f in hot)}", overlay.WORDS)
     if is_level_doubtful(disc):
-        add("Level uncertain: count the levels", overlay.ABNORMAL)
+        told = "uncertain" if disc.withheld_place is None else "withheld"
+        add(f"Level {told}: count the levels", overlay.ABNORMAL)
     return Block(wanted_y=float(view.pixels(disc.center_lps_mm)[1]) - NAME_PX / 2, lines=tuple(lines))
 
 

@@ -60,12 +60,12 @@ def sections(report: Report, words: Phrases) -> tuple[Section, ...]:
             paragraph_code=codes.IMPRESSION,
             paragraphs=_impression(report.discs, words),
         ),
-        _section("doubt", _doubts(report) or (words.study["no_doubt"],), words),
+        _section("doubt", _doubts(report, words) or (words.study["no_doubt"],), words),
         Section(
             heading=words.headings["findings"],
             code=_named(codes.FINDINGS, "findings", words),
             paragraph_code=codes.FINDING,
-            paragraphs=tuple(disc_sentences(disc, words) for disc in report.discs),
+            paragraphs=(*(disc_sentences(disc, words) for disc in report.discs), *_of_spine(report, words)),
             discs=report.discs,
         ),
         _section("reading", _reading_notes(report.discs, words), words),
@@ -76,7 +76,7 @@ def sections(report: Report, words: Phrases) -> tuple[Section, ...]:
 
 def sections_declined(declined: Declined, words: Phrases) -> tuple[Section, ...]:
     """What is said of a study that was not graded."""
-    reason = words.study["declined"].format(reason=declined.reason)
+    reason = words.study["declined"].format(reason=words.sentence(declined.reason))
     return (
         _section("title", (words.study["use"], reason), words),
         _section("not_used", _rejected(declined.rejected, words), words),
@@ -115,8 +115,9 @@ def _finding(finding: Finding, grade: Grade, words: Phrases) -> str:
 
 
 def _level(disc: DiscGrading, words: Phrases) -> str:
-    level = disc.level.value
-    return words.disc["level_uncertain"].format(level=level) if is_level_doubtful(disc) else level
+    if disc.withheld_place is not None:
+        return words.disc["level_withheld"].format(place=disc.withheld_place)
+    return words.disc["level_uncertain"].format(level=disc.name) if is_level_doubtful(disc) else disc.name
 
 
 def _sureness(grade: Grade, words: Phrases) -> str:
@@ -149,15 +150,20 @@ def _graded_series(report: Report, words: Phrases) -> str:
     return words.study["graded_one" if count == 1 else "graded"].format(series=name, slices=count)
 
 
-def _doubts(report: Report) -> tuple[str, ...]:
-    return tuple(dict.fromkeys((*report.quality, *report.spine.doubts)))
+def _doubts(report: Report, words: Phrases) -> tuple[str, ...]:
+    return tuple(map(words.sentence, dict.fromkeys((*report.quality, *report.spine.doubts))))
 
 
 def _measurement(name: str, value: float, words: Phrases) -> str:
     quantity = codes.quantity(name)
-    unit = {"mm": " mm", "%": words.numbers["percent"]}.get(quantity.unit.value, "")
+    units = {"mm": " mm", "%": words.numbers["percent"], "deg": words.numbers["degrees"]}
+    unit = units.get(quantity.unit.value, "")
     title = words.measurements.get(name, quantity.title[0].lower() + quantity.title[1:])
     return f"{title} {words.number(value, quantity.decimals)}{unit}"
+
+
+def _of_spine(report: Report, words: Phrases) -> tuple[str, ...]:
+    return tuple(f"{_upper(_measurement(name, value, words))}." for name, value in report.measurements.items())
 
 
 def _impression(discs: Sequence[DiscGrading], words: Phrases) -> tuple[str, ...]:
@@ -191,7 +197,7 @@ def _upper(words: str) -> str:
 
 def _rejected(rejected: Sequence[RejectedSeries], words: Phrases) -> tuple[str, ...]:
     lines = tuple(
-        words.study["rejected"].format(reason=series.reason.rstrip("."), uid=series.series_instance_uid)
+        words.study["rejected"].format(reason=words.sentence(series.reason).rstrip("."), uid=series.series_instance_uid)
         for series in rejected
     )
     return lines or (words.study["none_rejected"],)

@@ -83,8 +83,8 @@ def is_level_doubtful(disc: DiscGrading) -> bool:
 
 
 def shown_level(disc: DiscGrading) -> str:
-    """The level's name, questioned where it is doubtful."""
-    return f"{disc.level.value}?" if is_level_doubtful(disc) else disc.level.value
+    """The level's name, questioned where it is doubtful; the disc's place where the level is withheld."""
+    return f"{disc.name}?" if is_level_doubtful(disc) and disc.withheld_place is None else disc.name
 
 
 def explained(disc: DiscGrading) -> tuple[EvidenceMap, ...]:

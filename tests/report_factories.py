@@ -78,6 +78,7 @@ def graded_study(layout: Layout = Layout.STRAIGHT, *, multiframe: bool = False) 
         rejected=(RejectedSeries(series_instance_uid="2.25.1009", reason="T1-weighted (TE 11 ms, TR 560 ms)"),),
         model=MODEL,
         timing_s={"total": 1.0},
+        measurements={"lumbar_lordosis_deg": 47.3},
     )
     return GradedStudy(report=report, source=source_instances(volume, multiframe=multiframe))
 
@@ -258,8 +259,12 @@ def _grading(volume: SagittalVolume, disc: Disc, index: int) -> DiscGrading:
             "disc_height_index": (9.0 - index) / 34.0,
             "slip_mm": 0.4 * index,
             "slip_percent": 1.2 * index,
+            "meyerding_grade": 0.0,
+            "segmental_lordosis_deg": 5.0 + 4 * index,
             "canal_ap_mm": 14.0 - index,
             "disc_to_csf_signal_ratio": 0.6 - 0.1 * index,
+            "upper_vertebra_to_csf_signal_ratio": 0.45,
+            "lower_vertebra_to_csf_signal_ratio": 0.4,
         },
         evidence=tuple(_evidence(volume, disc, finding) for finding in (Finding.PFIRRMANN, Finding.DISC_NARROWING)),
     )

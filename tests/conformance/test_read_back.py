@@ -136,7 +136,8 @@ def test_every_measurement_is_a_number_with_its_unit(contract: dict[str, Any], g
                 if name_of(child) == quantity.name.value and child.ValueType == "NUM"
             ]
             assert number(item) == pytest.approx(value, abs=0.6 * 10.0 ** -(quantity.decimals + 1))
-            assert unit(item) == {"mm": "mm", "percent": "%"}.get(name.rsplit("_", 1)[-1], "{ratio}")
+            expected = {"mm": "mm", "percent": "%", "deg": "deg", "grade": "{0:5}"}
+            assert unit(item) == expected.get(name.rsplit("_", 1)[-1], "{ratio}")
 
 
 def test_every_disc_is_outlined_on_its_image_and_sited(contract: dict[str, Any], groups: dict[str, Dataset]) -> None:

@@ -68,7 +68,7 @@ def test_grades_agree_with_the_radiologist(
 
 def test_measurements_are_those_of_human_spines(localised: list[tuple[int, SagittalVolume, Spine]]) -> None:
     """Disc heights about 7.5 mm (Spahn 2024, three points: 7.5 +- 1.2 mm in healthy discs), depth 30-45 mm."""
-    measured = [each for _, volume, spine in localised for each in measurements.measure(volume, spine)]
+    measured = [each for _, volume, spine in localised for each in measurements.measure(volume, spine).discs]
     assert 5.5 < np.median([m["disc_height_mm"] for m in measured if "disc_height_mm" in m]) < 9.5
     assert 30 < np.median([m["disc_depth_mm"] for m in measured if "disc_depth_mm" in m]) < 42
 
@@ -79,7 +79,7 @@ def test_the_canal_is_narrow_in_few_discs_of_whole_stacks(data_root: Path, model
     for patient in spider.stack_patients(data_root / "spider")[:6]:
         volume = spider.read_stack(data_root / "spider", patient)
         spine = labelling.name(detection.find(volume, models.localiser))
-        canals += [m["canal_ap_mm"] for m in measurements.measure(volume, spine) if "canal_ap_mm" in m]
+        canals += [m["canal_ap_mm"] for m in measurements.measure(volume, spine).discs if "canal_ap_mm" in m]
     assert 10 < np.median(canals) < 16
     assert np.mean(np.array(canals) < 9) < 0.2
 

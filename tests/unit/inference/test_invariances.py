@@ -53,7 +53,7 @@ def levels(spine: Spine) -> list[DiscLevel]:
 
 
 PAINTED_SPINE = named(painted())
-PAINTED_MEASURES = measurements.measure(painted(), PAINTED_SPINE)
+PAINTED_MEASURES = measurements.measure(painted(), PAINTED_SPINE).discs
 
 
 @settings(max_examples=20, deadline=None)
@@ -87,7 +87,7 @@ def test_how_a_volume_is_stored_changes_nothing(  # noqa: PLR0917 - one argument
     np.testing.assert_allclose(
         same_place(centers_lps_mm(spine), movement), centers_lps_mm(PAINTED_SPINE), atol=EXACT_MM
     )
-    measured = measurements.measure(from_zero(volume)[0], spine)
+    measured = measurements.measure(from_zero(volume)[0], spine).discs
     for here, there in zip(measured, PAINTED_MEASURES, strict=True):
         assert here == pytest.approx(there, abs=0.05, rel=0.01)
 

@@ -17,7 +17,7 @@ def test_a_graded_study_has_exactly_the_keys_of_the_contract() -> None:
 
     assert list(answer) == [
         *("schema", "input", "status", "reason", "series", "rejected_series", "model", "quality"),
-        *("discs", "vertebrae", "timing_s"),
+        *("discs", "vertebrae", "measurements", "timing_s"),
     ]
     assert answer["schema"] == "spinenode.report/1"
     assert (answer["input"], answer["status"], answer["reason"]) == ("some/folder", "graded", None)
