@@ -151,16 +151,24 @@ def send(folder: Path, host: str, port: int, ae_title: str, calling: str) -> Non
         raise click.ClickException(f"{len(refused)} files were not stored; the reasons are above")
 
 
-@main.command(epilog="Example:  spinenode status --config deploy/node.toml")
+@main.command(epilog="Example:  spinenode status --config deploy/node.toml   or   spinenode status 17 --json")
+@click.argument("study", metavar="[STUDY]", required=False)
 @_CONFIG
 @click.option(
     "--limit", type=click.IntRange(min=1), default=20, show_default=True, help="How many studies, newest first."
 )
-def status(config: Path | None, limit: int) -> None:
-    """Show the studies, where they stand and why, and the deliveries that wait or failed."""
-    from node import overview
+@click.option("--json", "as_json", is_flag=True, help="For programs; the keys stand in docs/operations.md.")
+def status(study: str | None, config: Path | None, limit: int, as_json: bool) -> None:
+    """Show how the node stands: queue, archives, dead letters, disk, and the newest studies with their reasons.
 
-    click.echo(overview.of_node(_load(config), limit=limit))
+    With STUDY (its number here, or its Study Instance UID): everything that happened to it, when, and how long it took.
+    """
+    from node import status_answer
+
+    try:
+        click.echo(status_answer.answer(_load(config), study, limit=limit, as_json=as_json))
+    except status_answer.UnknownStudy as error:
+        raise click.ClickException(str(error)) from error
 
 
 @main.command(epilog="Example:  spinenode retry 1.2.826.0.1.3680043.8.498.1 --config deploy/node.toml")

@@ -60,6 +60,8 @@ class ArchiveSeen:
     """In a row."""
     last_answer: str
     last_success_at: datetime | None
+    probe_at: datetime | None
+    """It is left alone until then."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -105,6 +105,7 @@ def _backlog(connection: Connection) -> Backlog:
                 failures=row.failures,
                 last_answer=row.last_answer,
                 last_success_at=row.last_success_at,
+                probe_at=row.probe_at,
             )
             for row in connection.execute(select(ARCHIVE).order_by(ARCHIVE.c.name))
         ),

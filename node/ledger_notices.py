@@ -20,7 +20,7 @@ _FIELDS = tuple(Notice.__slots__)
 
 
 class Notices:
-    """Reached as ``ledger.notices``. Each method is one transaction."""
+    """The monitoring's own part of the ledger. Each method is one transaction."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -94,10 +94,15 @@ class Notices:
         rows = self._database.read(lambda connection: connection.execute(query).all())
         return Counter({(channel, NoticeState(state)): count for channel, state, count in rows})
 
-    def newest(self, *, limit: int) -> tuple[Notice, ...]:
-        """The newest first."""
-        query = select(NOTICE).order_by(NOTICE.c.id.desc()).limit(limit)
-        rows = self._database.read(lambda connection: connection.execute(query).all())
+    def oldest_waiting(self) -> Notice | None:
+        """The oldest that its channel has not taken."""
+        query = select(NOTICE).where(NOTICE.c.state == NoticeState.DUE).order_by(NOTICE.c.id).limit(1)
+        row = self._database.read(lambda connection: connection.execute(query).first())
+        return None if row is None else _notice(row)
+
+    def all(self) -> tuple[Notice, ...]:
+        """In order."""
+        rows = self._database.read(lambda connection: connection.execute(select(NOTICE).order_by(NOTICE.c.id)).all())
         return tuple(map(_notice, rows))
 
     def _change(self, notice_id: int, **values: Any) -> None:

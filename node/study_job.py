@@ -68,6 +68,7 @@ class StudyJob:
         self._exhausted = False
         self._working_since: datetime | None = None
         self._taken: StudyRecord | None = None
+        self._steps: list[tuple[str, str]] = []
 
     def working_for(self) -> timedelta:
         """How long the present attempt has been going on; zero between two, and while it waits for ledger or disk."""
@@ -94,8 +95,9 @@ class StudyJob:
             if study is None:
                 return None
             self._taken, self._working_since = study, self._now()
+            self._steps = []
             try:
-                return self._outcome(study) | {"turn": list(_turn(study))}
+                return self._outcome(study) | {"turn": list(_turn(study)), "steps": self._steps}
             except Exception as error:  # whatever a study does to the code, the next one must be graded
                 where = logs.place(error)
                 logger.exception("attempt %d of %d failed", study.attempts, maximum, extra={"study_id": study_id})
@@ -142,6 +144,13 @@ class StudyJob:
             ledger.finish_unchanged(study_id, reason=reason, turn=turn, now=now)
         else:
             ledger.finish_failed(study_id, reason=reason, turn=turn, now=now)
+        ledger.timelines.note_steps(
+            study_id, [(step, datetime.fromisoformat(at)) for step, at in outcome.get("steps", ())]
+        )
+
+    def _done(self, step: str) -> None:
+        """Note when a step of this attempt was done: read, graded, rendered, stored."""
+        self._steps.append((step, self._now().isoformat()))
 
     def _outcome(self, study: StudyRecord) -> Outcome:
         graded_before = self._when_available(lambda: self._ledger.graded_digest(study.study_instance_uid))
@@ -152,11 +161,14 @@ class StudyJob:
         lost = self._unreadable_mr(images, files)
         if lost:
             return _ended(StudyState.DECLINED, f"{lost} of the study's MR images cannot be read")
+        self._done("read")
         graded = self._grade(files.instances)
+        self._done("graded")
         if isinstance(graded, Declined):
             return self._declined(graded, files.instances, study)
         wanted = rendition.wanted(self._settings.results)
         rendered = render.render(graded, files.instances, self._run(study), wanted)
+        self._done("rendered")
         return _ended(StudyState.GRADED, _summary(graded), self._spool_results(rendered))
 
     def _unreadable_mr(self, images: Sequence[ReceivedInstance], files: study_files.StudyFiles) -> int:
@@ -168,6 +180,7 @@ class StudyJob:
         rendered: Sequence[render.Rendered] = ()
         if self._settings.results.report_declined and source:
             rendered = render.render_declined(declined, source, self._run(study), self._settings.results.language)
+            self._done("rendered")
         return _ended(StudyState.DECLINED, declined.reason, self._spool_results(rendered))
 
     def _run(self, study: StudyRecord) -> render.Run:
@@ -194,6 +207,8 @@ class StudyJob:
                     sha256=stored.sha256,
                 )
             )
+        if results:
+            self._done("stored")
         return tuple(results)
 
     def _store(self, content: bytes) -> StoredFile:
@@ -247,7 +262,7 @@ def _result_from_json(item: dict[str, str]) -> ResultObject:
 
 
 def _summary(report: Report) -> str:
-    levels = [disc.level.value for disc in report.discs]
+    levels = [disc.name for disc in report.discs]
     span = f"{levels[0]} to {levels[-1]}" if levels else "none"
     remarks = f", {len(report.quality)} remark(s) on quality" if report.quality else ""
     return f"{len(levels)} discs ({span}) in {report.timing_s.get('total', 0.0):.1f} s{remarks}"
