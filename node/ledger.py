@@ -11,6 +11,7 @@ from datetime import datetime
 
 from sqlalchemy import Connection, select
 
+from node import ledger_arrivals as arrivals
 from node import ledger_deliveries as deliveries
 from node import ledger_intake as intake
 from node import ledger_outbox as outbox
@@ -64,7 +65,7 @@ class Ledger:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._arrivals = GroupCommit(lambda images: database.write(lambda db: intake.record(db, images)))
+        self._arrivals = GroupCommit(lambda images: database.write(lambda db: arrivals.record(db, images)))
         self.dead_letters = DeadLetters(database)
         self.workers = LedgerWorkers(database)
 
@@ -87,7 +88,7 @@ class Ledger:
 
     def is_own_result(self, sop_instance_uid: str) -> bool:
         """Whether this node made the object."""
-        return self._database.read(lambda connection: intake.is_own_result(connection, sop_instance_uid))
+        return self._database.read(lambda connection: arrivals.is_own_result(connection, sop_instance_uid))
 
     def open_studies(self) -> tuple[OpenStudy, ...]:
         """The generations that receive, the longest quiet first."""

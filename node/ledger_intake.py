@@ -1,4 +1,4 @@
-"""What the ledger does as images arrive: record each, open and close the generations of a study.
+"""The generations of a study in the ledger: what they hold, their closing, and their states.
 
 Every function runs inside the caller's transaction. On PostgreSQL the row of a study's newest generation is the lock
 that puts recorders and closers of that study in a line, so the ids of its images grow in the order they are committed.
@@ -7,34 +7,19 @@ that puts recorders and closers of that study in a line, so the ids of its image
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from sqlalchemy import Connection, Row, Select, bindparam, func, insert, select, update
 
 from node.ledger_database import UnknownStudy
-from node.ledger_schema import HISTORY, INSTANCE, RESULT, STUDY
+from node.ledger_schema import HISTORY, INSTANCE, STUDY
 from node.records import OpenStudy, ReceivedInstance, Recorded, SeriesCount, StudyRecord, StudyState
 
 _INSTANCE_FIELDS = tuple(ReceivedInstance.__slots__)
 _STUDY_FIELDS = tuple(StudyRecord.__slots__)
 
-
-_KEPT = select(INSTANCE.c.sop_instance_uid, INSTANCE.c.role, INSTANCE.c.sha256, INSTANCE.c.path).where(
-    INSTANCE.c.sop_instance_uid.in_(bindparam("uids", expanding=True))
-)
-_OWN = select(RESULT.c.sop_instance_uid).where(RESULT.c.sop_instance_uid.in_(bindparam("uids", expanding=True)))
-_COUNT_IN = (
-    update(STUDY)
-    .where(STUDY.c.id == bindparam("study_id"))
-    .values(
-        instance_count=STUDY.c.instance_count + bindparam("more"),
-        last_received_at=bindparam("last"),
-        changed_at=bindparam("changed"),
-    )
-)
 _NEWEST = (
     select(STUDY)
     .where(STUDY.c.study_instance_uid == bindparam("study_uid"))
@@ -42,100 +27,6 @@ _NEWEST = (
     .limit(1)
     .with_for_update()
 )
-_INSERT_INSTANCE = insert(INSTANCE)
-"""Made once: building and hashing them anew costs more than running them."""
-
-
-class _Kept(NamedTuple):
-    role: str
-    sha256: str
-    path: str
-
-
-def record(connection: Connection, instances: Sequence[ReceivedInstance]) -> tuple[Recorded, ...]:
-    """Writes images down, in order; says what each is."""
-    uids = sorted({instance.sop_instance_uid for instance in instances})
-    kept: dict[str, list[_Kept]] = {}
-    for row in connection.execute(_KEPT, {"uids": uids}):
-        kept.setdefault(row.sop_instance_uid, []).append(_Kept(row.role, row.sha256, row.path))
-    own = set(connection.execute(_OWN, {"uids": uids}).scalars())
-    what, rows = [], []
-    arrivals: dict[str, list[datetime]] = {}
-    for instance in instances:
-        same_uid = kept.setdefault(instance.sop_instance_uid, [])
-        known = _known(instance, same_uid)
-        role = known or _role(instance, same_uid, own)
-        what.append(role)
-        if known is None:
-            same_uid.append(_Kept(role.value, instance.sha256, str(instance.path)))
-            rows.append(_row(instance, role))
-            if role is Recorded.NEW:
-                arrivals.setdefault(instance.study_instance_uid, []).append(instance.received_at)
-    for study_instance_uid in sorted(arrivals):  # always in this order: two recorders must not wait for each other
-        _count_into_generation(connection, study_instance_uid, arrivals[study_instance_uid])
-    if rows:
-        connection.execute(_INSERT_INSTANCE, rows)
-    return tuple(what)
-
-
-def _known(instance: ReceivedInstance, same_uid: Sequence[_Kept]) -> Recorded | None:
-    for kept in same_uid:
-        if kept.path == str(instance.path):
-            return Recorded(kept.role)  # an earlier attempt of this call was committed, though its answer got lost
-        if kept.sha256 == instance.sha256:
-            return Recorded.SAME_AGAIN
-    return None
-
-
-def _role(instance: ReceivedInstance, same_uid: Sequence[_Kept], own: Collection[str]) -> Recorded:
-    if instance.sop_instance_uid in own:
-        return Recorded.OWN_RESULT
-    return Recorded.CONFLICT if same_uid else Recorded.NEW
-
-
-def _row(instance: ReceivedInstance, role: Recorded) -> dict[str, object]:
-    values = {name: getattr(instance, name) for name in _INSTANCE_FIELDS}
-    return values | {"path": str(instance.path), "role": role.value}
-
-
-def is_own_result(connection: Connection, sop_instance_uid: str) -> bool:
-    return connection.execute(_OWN, {"uids": [sop_instance_uid]}).first() is not None
-
-
-def _count_into_generation(connection: Connection, study_instance_uid: str, arrivals: Sequence[datetime]) -> None:
-    """More images in the generation that receives; a new generation where none does."""
-    newest = newest_generation(connection, study_instance_uid)
-    first, last = min(arrivals), max(arrivals)
-    if newest is not None and newest.state == StudyState.RECEIVING:
-        connection.execute(
-            _COUNT_IN,
-            {
-                "study_id": newest.id,
-                "more": len(arrivals),
-                "last": max(newest.last_received_at, last),
-                "changed": max(newest.changed_at, last),
-            },
-        )
-        return
-    study_id = connection.execute(
-        insert(STUDY)
-        .values(
-            study_instance_uid=study_instance_uid,
-            generation=1 if newest is None else newest.generation + 1,
-            state=StudyState.RECEIVING.value,
-            reason="",
-            digest="",
-            attempts=0,
-            round=0,
-            instance_count=len(arrivals) + (0 if newest is None else newest.instance_count),
-            first_received_at=first,
-            last_received_at=last,
-            changed_at=last,
-        )
-        .returning(STUDY.c.id)
-    ).scalar_one()
-    reason = "the first image came" if newest is None else "an image came after the study was closed"
-    write_history(connection, study_id, StudyState.RECEIVING, reason, first)
 
 
 def newest_generation(connection: Connection, study_instance_uid: str) -> Row[Any] | None:

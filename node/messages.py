@@ -71,6 +71,11 @@ class Messages:
         self._began = 0.0
         self._bytes = 0
 
+    @property
+    def is_amid(self) -> bool:
+        """Whether a message has begun that is not whole: then the next bytes are due, and nothing else is to be done."""
+        return self._command is not None or bool(self._encoded)
+
     def read_p_data(self, connection: Connection, left: int) -> None:
         """The presentation data values of one PDU of ``left`` bytes: PS3.8 sections 9.3.5 and E.2.
 

@@ -1,7 +1,7 @@
 """The spool: files that are on the disk, and stay there, before anybody is told so.
 
-A file is written under a temporary name, fsynced, renamed, and its directory fsynced: without the last step a power cut
-can take the name away again. No name is ever made from what a peer sent.
+A file is written under a temporary name, gets its name when it is whole, and is fsynced together with its directory:
+without the directory a power cut can take the name away again. No name is ever made from what a peer sent.
 """
 
 from __future__ import annotations
@@ -12,7 +12,10 @@ import mmap
 import os
 import secrets
 import shutil
+import sys
+import threading
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePath
@@ -23,6 +26,9 @@ _UNFINISHED = "unfinished"
 _SHARDS = tuple(f"{number:02x}" for number in range(256))
 """Directories by the first byte of the name: a hundred thousand files stay some hundreds in each."""
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+
+_second = ThreadPoolExecutor(max_workers=1, thread_name_prefix="fsync")
+_second_is_free = threading.Lock()
 
 
 class NoRoom(Exception):
@@ -64,8 +70,13 @@ class Spool:
         Raises:
             NoRoom: below the watermark, or the disk became full; nothing is left behind.
         """
-        self._require_room()
-        return self._store(_RECEIVED, secrets.token_hex(16), parts)
+        draft = self.draft_received()
+        try:
+            draft.write(*parts)
+            return draft.finish()
+        except (NoRoom, OSError):
+            draft.discard()
+            raise
 
     def draft_received(self) -> Draft:
         """A file that is written as its content comes, for what is too big to hold in memory.
@@ -76,7 +87,8 @@ class Spool:
         self._require_room()
         name = secrets.token_hex(16)
         unfinished = self._root / _RECEIVED / _UNFINISHED / name
-        return Draft(unfinished, self._root, Path(_RECEIVED, name[:2], f"{name}.dcm"))
+        with _full_disk_is_no_room():
+            return Draft(unfinished, self._root, Path(_RECEIVED, name[:2], f"{name}.dcm"))
 
     def has_room(self) -> bool:
         """Whether the disk is above its watermark."""
@@ -92,23 +104,18 @@ class Spool:
         Raises:
             NoRoom: the disk became full; nothing is left behind.
         """
-        return self._store(_RESULTS, hashlib.sha256(content).hexdigest(), (content,))
-
-    def _store(self, area: str, name: str, parts: Iterable[bytes | memoryview]) -> StoredFile:
-        path = Path(area, name[:2], f"{name}.dcm")
-        unfinished = self._root / area / _UNFINISHED / secrets.token_hex(16)
+        name = hashlib.sha256(content).hexdigest()
+        path = Path(_RESULTS, name[:2], f"{name}.dcm")
+        unfinished = self._root / _RESULTS / _UNFINISHED / secrets.token_hex(16)
         try:
-            sha256, size_bytes = _write_durably(unfinished, parts)
-            unfinished.rename(self._root / path)
-            _make_durable((self._root / path).parent)
-        except OSError as error:
+            with _full_disk_is_no_room():
+                _write_durably(unfinished, content)
+                unfinished.rename(self._root / path)  # not before fsync: the same object may stand there already
+                _make_durable((self._root / path).parent)
+        except (NoRoom, OSError):
             unfinished.unlink(missing_ok=True)
-            if area == _RECEIVED:  # a result under its own sha256 may be that of an earlier attempt
-                (self._root / path).unlink(missing_ok=True)
-            if error.errno in _FULL:
-                raise NoRoom("the disk is full") from error
             raise
-        return StoredFile(path=path, sha256=sha256, size_bytes=size_bytes)
+        return StoredFile(path=path, sha256=name, size_bytes=len(content))
 
     def remove(self, path: Path) -> None:
         """Deletes a file that nobody was promised; one that is not there is no error."""
@@ -158,6 +165,7 @@ class Draft:
         with _full_disk_is_no_room():
             for part in parts:
                 _write_all(self._descriptor, memoryview(part))
+                _begin_writing_back(self._descriptor, self._size_bytes, len(part))
                 self._digest.update(part)
                 self._size_bytes += len(part)
 
@@ -166,13 +174,19 @@ class Draft:
         return mmap.mmap(self._descriptor, 0, access=mmap.ACCESS_READ)
 
     def finish(self) -> StoredFile:
-        """Gives it its name. When this returns, a power cut does not take it away."""
+        """Gives it its name. When this returns, a power cut does not take it away.
+
+        The name comes before the fsync, so that one commit of the file system's journal carries content and name; a
+        power cut between the two can leave a file that is not whole, which no row of the ledger will ever name.
+        """
         with _full_disk_is_no_room():
-            os.fsync(self._descriptor)
-            self._unfinished.rename(self._root / self._path)
-            _make_durable((self._root / self._path).parent)
+            self._give_name()
+            _make_both_durable(self._descriptor, (self._root / self._path).parent)
         os.close(self._descriptor)
         return StoredFile(path=self._path, sha256=self._digest.hexdigest(), size_bytes=self._size_bytes)
+
+    def _give_name(self) -> None:
+        self._unfinished.rename(self._root / self._path)
 
     def discard(self) -> None:
         """Deletes it; for one that was not finished, or could not be."""
@@ -191,23 +205,45 @@ def _full_disk_is_no_room() -> Iterator[None]:
         raise
 
 
-def _write_durably(file: Path, parts: Iterable[bytes | memoryview]) -> tuple[str, int]:
-    """Writes and fsyncs a new file; returns the sha256 and the size of its content."""
-    digest = hashlib.sha256()
-    size_bytes = 0
+def _write_durably(file: Path, content: bytes) -> None:
+    """Writes and fsyncs a new file."""
     descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with open(descriptor, "wb", buffering=0) as stream:  # noqa: PTH123 - of a descriptor
-        for part in parts:
-            _write_all(stream.fileno(), memoryview(part))
-            digest.update(part)
-            size_bytes += len(part)
-        os.fsync(stream.fileno())
-    return digest.hexdigest(), size_bytes
+    try:
+        _write_all(descriptor, memoryview(content))
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _write_all(descriptor: int, part: memoryview) -> None:
     while part:
         part = part[os.write(descriptor, part) :]
+
+
+def _begin_writing_back(descriptor: int, begin: int, count: int) -> None:
+    """Sends what was just written on its way to the disk, so that fsync has less to wait for. Promises nothing."""
+    if sys.platform == "linux":
+        os.posix_fadvise(descriptor, begin, count, os.POSIX_FADV_DONTNEED)
+
+
+def _make_both_durable(descriptor: int, directory: Path) -> None:
+    """fsync of a file and of its directory, at the same time where the second thread is free.
+
+    A lone sender then waits for the disk once. Where there are many, more threads would only be in each other's way.
+    """
+    if not _second_is_free.acquire(blocking=False):
+        os.fsync(descriptor)
+        _make_durable(directory)
+        return
+    try:
+        directory_done = _second.submit(_make_durable, directory)
+        try:
+            os.fsync(descriptor)
+        finally:
+            wait([directory_done])
+        directory_done.result()
+    finally:
+        _second_is_free.release()
 
 
 def _make_durable(directory: Path) -> None:

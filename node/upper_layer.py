@@ -221,7 +221,7 @@ class _PeerReader(DULServiceProvider):
             self._discard()
             self.socket.close()
             return
-        if not self._has_word(WAKE_EVERY_S):
+        if not (self._messages.is_amid or self._has_word(WAKE_EVERY_S)):
             return
         try:
             self._read_pdu()

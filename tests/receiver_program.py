@@ -51,11 +51,16 @@ def _pause_in_file(name: str) -> None:
 
 
 def _pause_before_rename(name: str) -> None:
-    spool._write_durably = _pause_after(spool._write_durably, name)
+    # of the same two calls the second
+    spool._write_all = _pause_after(spool._write_all, name, call=2 * OBJECT_TO_STOP_AT)
+
+
+def _pause_before_fsync(name: str) -> None:
+    spool.Draft._give_name = _pause_after(spool.Draft._give_name, name)  # type: ignore[method-assign]
 
 
 def _pause_after_file(name: str) -> None:
-    spool.Spool.store_received = _pause_after(spool.Spool.store_received, name)  # type: ignore[method-assign]
+    spool.Draft.finish = _pause_after(spool.Draft.finish, name)  # type: ignore[method-assign]
 
 
 def _pause_after_commit(name: str) -> None:
@@ -69,6 +74,7 @@ def _pause_before_answer(name: str) -> None:
 PAUSES = {
     "inside the file": _pause_in_file,
     "before the rename": _pause_before_rename,
+    "before the fsync": _pause_before_fsync,
     "before the ledger": _pause_after_file,
     "after the commit": _pause_after_commit,
     "before the answer": _pause_before_answer,

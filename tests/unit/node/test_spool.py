@@ -54,7 +54,7 @@ def test_nobody_else_may_read(spool: Spool, tmp_path: Path) -> None:
     assert {stat.S_IMODE(path.stat().st_mode) for path in files_in(tmp_path)} == {0o600}
 
 
-def test_the_file_is_fsynced_then_renamed_then_its_directory_is_fsynced(
+def test_when_a_file_has_its_name_it_and_its_directory_are_fsynced(
     spool: Spool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     steps: list[str] = []
@@ -72,7 +72,39 @@ def test_the_file_is_fsynced_then_renamed_then_its_directory_is_fsynced(
     monkeypatch.setattr(spool_module.os, "fsync", note_fsync)
     monkeypatch.setattr(Path, "rename", note_rename)
     spool.store_received([b"image"])
-    assert steps == ["fsync unfinished file", "rename", "fsync received directory"]
+    (shard,) = [path.parent.name for path in files_in(tmp_path)]
+    assert steps[0] == "rename", "the file is whole by then; fsync takes content and name to the disk in one go"
+    assert set(steps[1:]) == {"fsync received directory", f"fsync {shard} file"}
+
+
+def test_a_result_is_fsynced_before_it_takes_the_place_of_one_that_is_there(
+    spool: Spool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps: list[str] = []
+    fsync, rename = os.fsync, Path.rename
+    monkeypatch.setattr(spool_module.os, "fsync", lambda descriptor: (steps.append("fsync"), fsync(descriptor)))
+    monkeypatch.setattr(Path, "rename", lambda source, target: (steps.append("rename"), rename(source, target))[1])
+    spool.store_result(b"report")
+    assert steps == ["fsync", "rename", "fsync"]
+
+
+@pytest.mark.parametrize("which", ["file", "directory"])
+def test_nothing_is_stored_where_either_fsync_fails(
+    spool: Spool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, which: str
+) -> None:
+    fsync = os.fsync
+
+    def broken(descriptor: int) -> None:
+        if Path(f"/proc/self/fd/{descriptor}").readlink().is_dir() is (which == "directory"):
+            raise OSError(errno.EIO, "Input/output error")
+        fsync(descriptor)
+
+    monkeypatch.setattr(spool_module.os, "fsync", broken)
+    with pytest.raises(OSError, match="Input/output"):
+        spool.store_received([b"image"])
+    assert files_in(tmp_path) == []
+    monkeypatch.undo()
+    assert spool.absolute(spool.store_received([b"image"]).path).read_bytes() == b"image"
 
 
 def test_below_the_watermark_nothing_is_received_but_results_are_stored(tmp_path: Path) -> None:
