@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Protocol
 
 from node.dataset_header import uid_or_empty
 from node.intake import DATA_SET_DOES_NOT_MATCH, OUT_OF_RESOURCES, Intake, SentObject, discard, file_header, refused
@@ -16,6 +17,18 @@ _GROWTH_BYTES = 2**16
 
 class TooBig(Exception):
     """The object has more bytes than receiver.maximum_object_mb allows."""
+
+
+class Incoming(Protocol):
+    """What a data set goes into while it comes: see ``Arriving``."""
+
+    def room(self, wanted: int) -> memoryview: ...
+
+    def filled(self, count: int) -> None: ...
+
+    def end(self) -> tuple[int, Recorded | None]: ...
+
+    def discard(self) -> None: ...
 
 
 class Arriving:

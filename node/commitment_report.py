@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import struct
 from collections.abc import Callable
+from datetime import datetime
 from io import BytesIO
 from typing import Any
 
@@ -16,8 +17,9 @@ from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.filereader import read_dataset
 from pydicom.uid import ImplicitVRLittleEndian
 
-from node.ledger_database import LedgerError
-from node.proofs import FAILURES_EXIST, SUCCESSFUL, Filed, Report
+from node.ledger import Ledger, LedgerError
+from node.proofs import FAILURES_EXIST, SUCCESSFUL, Filed, Patience, Report
+from node.settings import Settings
 
 COMMITMENT_CLASS = "1.2.840.10008.1.20.1"
 """Storage Commitment Push Model SOP Class: PS3.4 section J.3.5."""
@@ -51,6 +53,21 @@ _log = logging.getLogger(__name__)
 
 File = Callable[[Report], Filed]
 """``ledger.proofs.reported``."""
+
+
+def patience_of(settings: Settings) -> Patience:
+    """What the settings say about waiting for proof."""
+    return Patience(
+        first_s=settings.delivery.first_delay_s,
+        longest_s=settings.proof.maximum_delay_s,
+        most_sent_again=settings.proof.sent_again,
+    )
+
+
+def filing(ledger: Ledger, settings: Settings, now: Callable[[], datetime]) -> File:
+    """What files a report, whichever process received it."""
+    patience = patience_of(settings)
+    return lambda report: ledger.proofs.reported(report, patience=patience, now=now())
 
 
 class NotAReport(Exception):
@@ -109,7 +126,7 @@ def read(encoded: bytes, transfer_syntax_uid: str, event_type: int) -> Report:
         raise NotAReport(PROCESSING_FAILURE, f"it cannot be decoded ({type(error).__name__})") from error
     if not transaction_uid:
         raise NotAReport(INVALID_ARGUMENT, "it names no transaction")
-    return Report(transaction_uid=transaction_uid, held=frozenset(held - set(failed)), failed=failed)
+    return Report(transaction_uid=transaction_uid, held=frozenset(held - set(failed) - {""}), failed=failed)
 
 
 def _text(dataset: Dataset, keyword: str) -> str:

@@ -1,4 +1,4 @@
-"""The two DIMSE messages of the receiver's busy path, as bytes: the C-STORE request and its response. Pure.
+"""The DIMSE messages of the receiver, as bytes: requests for C-STORE, C-ECHO and N-EVENT-REPORT, and the answers. Pure.
 
 Command sets are Implicit VR Little Endian, whatever was negotiated (PS3.7 section 6.3.1).
 """
@@ -13,6 +13,8 @@ C_STORE_RQ = 0x0001
 C_STORE_RSP = 0x8001
 C_ECHO_RQ = 0x0030
 C_ECHO_RSP = 0x8030
+N_EVENT_REPORT_RQ = 0x0100
+N_EVENT_REPORT_RSP = 0x8100
 SUCCESS = 0x0000
 NO_DATA_SET = 0x0101
 """Value of Command Data Set Type that says there is none (PS3.7 section E.1)."""
@@ -24,6 +26,7 @@ _RESPONDED_TO = 0x00000120
 _DATA_SET_TYPE = 0x00000800
 _STATUS = 0x00000900
 _AFFECTED_SOP_INSTANCE_UID = 0x00001000
+_EVENT_TYPE_ID = 0x00001002
 _P_DATA_TF = 0x04
 _LAST_COMMAND_FRAGMENT, _COMMAND_FRAGMENT = 3, 1
 _SMALLEST_PDU = 64
@@ -43,6 +46,8 @@ class Command:
     has_dataset: bool
     sop_class_uid: bytes
     sop_instance_uid: bytes
+    event_type: int = 0
+    """Of an N-EVENT-REPORT; 0 where there is none."""
 
 
 def read_command(encoded: bytes, context_id: int) -> Command:
@@ -68,6 +73,7 @@ def read_command(encoded: bytes, context_id: int) -> Command:
         has_dataset=_number(values, _DATA_SET_TYPE) != NO_DATA_SET,
         sop_class_uid=values.get(_AFFECTED_SOP_CLASS_UID, b""),
         sop_instance_uid=values.get(_AFFECTED_SOP_INSTANCE_UID, b""),
+        event_type=int.from_bytes(values.get(_EVENT_TYPE_ID, b"")[:2], "little"),
     )
 
 
@@ -86,6 +92,13 @@ def uid_text(value: bytes) -> str:
 def store_response(request: Command, status: int) -> bytes:
     """The C-STORE response (PS3.7 section 9.3.1.2)."""
     return _response(request, C_STORE_RSP, status, _element(_AFFECTED_SOP_INSTANCE_UID, request.sop_instance_uid))
+
+
+def event_report_response(request: Command, status: int) -> bytes:
+    """The N-EVENT-REPORT response, without an Event Reply (PS3.7 section 10.3.1.2)."""
+    instance = _element(_AFFECTED_SOP_INSTANCE_UID, request.sop_instance_uid)
+    event_type = _element(_EVENT_TYPE_ID, struct.pack("<H", request.event_type))
+    return _response(request, N_EVENT_REPORT_RSP, status, instance + event_type)
 
 
 def echo_response(request: Command) -> bytes:

@@ -1,4 +1,5 @@
-"""The DIMSE messages of one association: from fragments in P-DATA-TF PDUs to answers. Knows C-STORE and C-ECHO.
+"""The DIMSE messages of one association: from fragments in P-DATA-TF PDUs to answers. Knows C-STORE, C-ECHO
+and the N-EVENT-REPORT of storage commitment.
 
 The bytes of an object go from the socket to where they stay, and its answer goes out in the thread that has read it.
 """
@@ -11,14 +12,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from node.arriving import Arriving, TooBig
+from node.arriving import Incoming, TooBig
 from node.connection import READ_AT_ONCE_BYTES, Connection
 from node.dimse import (
     C_ECHO_RQ,
     C_STORE_RQ,
+    N_EVENT_REPORT_RQ,
     Command,
     NotACommand,
     echo_response,
+    event_report_response,
     p_data_pdus,
     read_command,
     store_response,
@@ -29,6 +32,7 @@ LARGEST_COMMAND_BYTES = 2**16
 LEAST_BYTES_PER_S = 1024
 """A sender that is slower, on average over a message, is no sender."""
 _VERIFICATION = "1.2.840.10008.1.1"
+_STORAGE_COMMITMENT = "1.2.840.10008.1.20.1"
 _COMMAND, _LAST = 1, 2
 """Bits of the message control header (PS3.8 section E.2)."""
 
@@ -50,7 +54,7 @@ class Reception(Protocol):
 
     def context(self, context_id: int) -> Negotiated | None: ...
 
-    def begin(self, command: Command, transfer_syntax_uid: str, buffer: bytearray) -> Arriving: ...
+    def begin(self, command: Command, transfer_syntax_uid: str, buffer: bytearray) -> Incoming: ...
 
     def answered(self, recorded: Recorded | None) -> None: ...
 
@@ -66,14 +70,14 @@ class Messages:
         self._clock = clock
         self._encoded = bytearray()
         self._command: Command | None = None
-        self._arriving: Arriving | None = None
+        self._arriving: Incoming | None = None
         self._buffer = bytearray()
         self._began = 0.0
         self._bytes = 0
 
     @property
     def is_amid(self) -> bool:
-        """Whether a message has begun that is not whole: then the next bytes are due, and nothing else is to be done."""
+        """Whether a message has begun that is not whole: the next bytes are due, and nothing else is to be done."""
         return self._command is not None or bool(self._encoded)
 
     def read_p_data(self, connection: Connection, left: int) -> None:
@@ -124,10 +128,12 @@ class Messages:
         context = self._reception.context(command.context_id)
         if context is None:
             raise Invalid("command in a presentation context that was not accepted")
-        is_verification = context.sop_class_uid == _VERIFICATION
-        if command.field == C_ECHO_RQ and is_verification and not command.has_dataset:
+        is_for = {_VERIFICATION: C_ECHO_RQ, _STORAGE_COMMITMENT: N_EVENT_REPORT_RQ}.get(
+            context.sop_class_uid, C_STORE_RQ
+        )
+        if command.field == is_for == C_ECHO_RQ and not command.has_dataset:
             self._send(connection, command.context_id, echo_response(command))
-        elif command.field == C_STORE_RQ and not is_verification and command.has_dataset:
+        elif command.field == is_for != C_ECHO_RQ and command.has_dataset:
             self._command = command
             self._arriving = self._reception.begin(command, context.transfer_syntax_uid, self._buffer)
         else:
@@ -150,6 +156,9 @@ class Messages:
             command, arriving = self._command, self._arriving
             status, recorded = arriving.end()
             self._command = self._arriving = None
+            if command.field == N_EVENT_REPORT_RQ:
+                self._send(connection, context_id, event_report_response(command, status))
+                return
             self._reception.answered(recorded)
             self._send(connection, context_id, store_response(command, status))
 

@@ -60,7 +60,7 @@ def run(settings: Settings, stop: StopSignal, on_ready: OnReady = _nobody) -> No
     """
     _leave_out_codecs()
     _give_memory_back()
-    from node import storage_scp  # only now, for it loads pydicom
+    from node import commitment_report, storage_scp  # only now, for they load pydicom
 
     ledger = open_ledger(settings.database_url)
     try:
@@ -70,7 +70,8 @@ def run(settings: Settings, stop: StopSignal, on_ready: OnReady = _nobody) -> No
                 "deleted %d unfinished files of a receiver that was stopped; none was acknowledged", unfinished
             )
         intake = Intake(spool, ledger, lambda: datetime.now(UTC))
-        server = storage_scp.listen(settings.receiver, intake)
+        file_report = commitment_report.filing(ledger, settings, lambda: datetime.now(UTC))
+        server = storage_scp.listen(settings.receiver, intake, file_report)
         gc.collect()
         gc.freeze()  # what is there now stays: collecting the associations that ended is quick without it
         serving = threading.Thread(target=server.serve_forever, name="accept", daemon=True)

@@ -1,5 +1,7 @@
 """The Storage SCP and Verification SCP: objects of every SOP class in every transfer syntax, handed to ``intake``.
 
+Archives may also report here about storage commitment, over associations of their own (PS3.4 section J.3.3).
+
 Log lines name AE titles and addresses, never a patient, a study or an instance.
 """
 
@@ -7,7 +9,6 @@ from __future__ import annotations
 
 import gc
 import logging
-import re
 import socket
 import ssl
 import threading
@@ -15,14 +16,15 @@ import time
 from collections import Counter
 from collections.abc import Mapping
 
-import pydicom.config
-from pynetdicom import AE, _config, evt
+from pynetdicom import AE, evt
 from pynetdicom.association import Association
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
 
-from node import admission, logs, upper_layer
-from node.arriving import Arriving
-from node.dimse import Command, uid_text
+from node import admission, commitment_report, quiet_libraries, upper_layer
+from node.arriving import Arriving, Incoming
+from node.arriving_report import ArrivingReport
+from node.commitment_report import COMMITMENT_CLASS, File
+from node.dimse import N_EVENT_REPORT_RQ, Command, uid_text
 from node.front_door import Caller, FrontDoor, Listener, open_listener
 from node.intake import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME, Intake, SentObject
 from node.records import Recorded
@@ -34,6 +36,7 @@ MORE_CONNECTIONS = 20
 """Beyond the limits of associations: room to tell a few more peers that there is none."""
 END_WITHIN_S = 2.0
 ASSOCIATIONS_BETWEEN_COLLECTIONS = 20
+NATIVE = ("1.2.840.10008.1.2.1", "1.2.840.10008.1.2")
 
 _log = logging.getLogger(__name__)
 
@@ -42,7 +45,7 @@ class CannotListen(Exception):
     """The address, a port or the certificates cannot be had; the message says which, and what to do."""
 
 
-def listen(settings: ReceiverSettings, intake: Intake) -> Server:
+def listen(settings: ReceiverSettings, intake: Intake, file_report: File) -> Server:
     """A server on its ports; associations are accepted from ``serve_forever`` to ``stop``.
 
     Changes the settings of pynetdicom and pydicom for the whole process.
@@ -50,7 +53,7 @@ def listen(settings: ReceiverSettings, intake: Intake) -> Server:
     Raises:
         CannotListen
     """
-    _prepare_libraries()
+    quiet_libraries.prepare()
     ports = [(settings.port, False)] if settings.plain else []
     if settings.tls_port:
         ports.append((settings.tls_port, True))
@@ -67,7 +70,7 @@ def listen(settings: ReceiverSettings, intake: Intake) -> Server:
                 f"cannot listen on {settings.host} port {port}: {error.strerror}. "
                 f"Stop the program that has the port, or set receiver.host and {key}"
             ) from error
-    return Server(settings, intake, listeners, context)
+    return Server(settings, _Desk(intake, file_report, settings), listeners, context)
 
 
 def certificates(settings: ReceiverSettings) -> RenewedContext:
@@ -86,15 +89,15 @@ class Server:
     def __init__(
         self,
         settings: ReceiverSettings,
-        intake: Intake,
+        desk: _Desk,
         listeners: list[Listener],
         tls: RenewedContext | None,
     ) -> None:
         self._settings = settings
         self._listeners = listeners
         self._tls = tls
-        self._refusals = Refusals()
-        self._desk = _Desk(intake, settings, self._refusals)
+        self._refusals = desk.refusals
+        self._desk = desk
         self._ae = _application_entity(settings)
         self._patience = upper_layer.Patience(
             negotiation_s=settings.acse_timeout_s, network_s=settings.network_timeout_s
@@ -177,17 +180,19 @@ def _application_entity(settings: ReceiverSettings) -> AE:
     ae.acse_timeout = settings.acse_timeout_s
     ae.dimse_timeout = settings.dimse_timeout_s
     ae.network_timeout = settings.network_timeout_s
-    ae.add_supported_context(Verification)  # storage needs no list: see _prepare_libraries
+    ae.add_supported_context(Verification)  # storage needs no list: see quiet_libraries
+    ae.add_supported_context(COMMITMENT_CLASS, list(NATIVE), scu_role=False, scp_role=True)  # the peer is the SCP
     return ae
 
 
 class _Desk:
     """Keeps the list of those who are in, and takes what they bring."""
 
-    def __init__(self, intake: Intake, settings: ReceiverSettings, refusals: Refusals) -> None:
+    def __init__(self, intake: Intake, file_report: File, settings: ReceiverSettings) -> None:
         self._intake = intake
+        self._file_report = file_report
         self._settings = settings
-        self._refusals = refusals
+        self.refusals = Refusals()
         self._lock = threading.Lock()
         self._inside: set[Caller] = set()
         self._open: dict[Association, Caller] = {}
@@ -239,7 +244,9 @@ class _Desk:
 
     def begin(
         self, association: Association, command: Command, transfer_syntax_uid: str, buffer: bytearray
-    ) -> Arriving:
+    ) -> Incoming:
+        if command.field == N_EVENT_REPORT_RQ:
+            return self._begin_report(association, command, transfer_syntax_uid)
         sent = SentObject(
             dataset=memoryview(b""),
             sop_class_uid=uid_text(command.sop_class_uid),
@@ -249,6 +256,15 @@ class _Desk:
         )
         most = self._settings.maximum_object_mb * 2**20
         return Arriving(self._intake, sent, maximum_bytes=most, buffer=buffer)
+
+    def _begin_report(self, association: Association, command: Command, transfer_syntax_uid: str) -> Incoming:
+        def answer(encoded: bytes) -> int:
+            sent_by = association.requestor.ae_title
+            return commitment_report.answer(
+                encoded, transfer_syntax_uid, command.event_type, sent_by=sent_by, file=self._file_report
+            )
+
+        return ArrivingReport(answer)
 
     def answered(self, association: Association, recorded: Recorded | None) -> None:
         self._tallies[association]["refused" if recorded is None else recorded.value] += 1
@@ -272,7 +288,7 @@ class _Desk:
         )
         if refused := admission.refusal(request, self._settings):
             peer = f"association of {request.calling_ae_title!r} at {caller.address} refused"
-            self._refusals.note(peer, refused.why, kind=refused.kind)
+            self.refusals.note(peer, refused.why, kind=refused.kind)
             association.acse.send_reject(refused.result, refused.source, refused.diagnostic)
             association.kill()  # returns when the peer was told
 
@@ -286,27 +302,3 @@ class _Desk:
             _log.info(
                 "association of %r at %s %s: %s", requestor.ae_title, requestor.address, how, brought or "nothing"
             )
-
-
-def _prepare_libraries() -> None:
-    _config.UNRESTRICTED_STORAGE_SERVICE = True
-    """Accepts every storage SOP class, private and future ones too, in the first transfer syntax proposed: bytes are
-    kept as they come, so nothing needs to be understood. It also spares a copy of 200 contexts per association."""
-    _config.LOG_HANDLER_LEVEL = "none"  # the standard log lines hold identifiers, and cost time
-    _config.LOG_REQUEST_IDENTIFIERS = _config.LOG_RESPONSE_IDENTIFIERS = False
-    pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE  # its warnings quote the values
-    library = logging.getLogger("pynetdicom")
-    library.setLevel(logging.WARNING)
-    library.propagate = False
-    library.handlers = [_Anonymous()]
-
-
-class _Anonymous(logging.Handler):
-    """Passes on what pynetdicom complains of, without UIDs and with the places of exceptions instead of their texts."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        if isinstance(record.msg, BaseException):
-            said = logs.place(record.msg)
-        else:
-            said = re.sub(r"\d+(\.\d+){4,}", "<UID>", record.getMessage().partition("\n")[0])
-        _log.log(record.levelno, "pynetdicom, %s line %d: %s", record.module, record.lineno, said)

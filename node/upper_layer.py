@@ -32,7 +32,7 @@ from pynetdicom.fsm import InvalidEventError
 from pynetdicom.pdu import A_ABORT_RQ, A_ASSOCIATE_RQ, A_RELEASE_RP, A_RELEASE_RQ
 from pynetdicom.transport import AddressInformation, AssociationSocket
 
-from node.arriving import Arriving
+from node.arriving import Incoming
 from node.connection import Connection, Gone
 from node.dimse import Command
 from node.messages import Invalid, Messages, Negotiated
@@ -79,7 +79,7 @@ class Desk(Protocol):
 
     def begin(
         self, association: Association, command: Command, transfer_syntax_uid: str, buffer: bytearray
-    ) -> Arriving: ...
+    ) -> Incoming: ...
 
     def answered(self, association: Association, recorded: Recorded | None) -> None: ...
 
@@ -165,7 +165,7 @@ class _Reception(Association):
             return None
         return Negotiated(sop_class_uid=str(found.abstract_syntax), transfer_syntax_uid=str(found.transfer_syntax[0]))
 
-    def begin(self, command: Command, transfer_syntax_uid: str, buffer: bytearray) -> Arriving:
+    def begin(self, command: Command, transfer_syntax_uid: str, buffer: bytearray) -> Incoming:
         return self._desk.begin(self, command, transfer_syntax_uid, buffer)
 
     def answered(self, recorded: Recorded | None) -> None:

@@ -15,10 +15,10 @@ from pathlib import Path
 
 import pydicom
 
-from node import commitment, commitment_report, proofs, qido, query
+from node import commitment, commitment_report, proofs, query
 from node.association import SendError, peer_of
 from node.ledger import Ledger
-from node.proofs import Filed, Patience, Report, Unproven
+from node.proofs import Unproven
 from node.settings import ArchiveSettings, Settings
 from node.spool import Spool
 from node.study_files import UNREADABLE
@@ -33,20 +33,6 @@ NOT_OFFERED_AGAIN_S = 3600.0
 Group = Sequence[Unproven]
 
 
-def patience_of(settings: Settings) -> Patience:
-    """What the settings say about waiting for proof."""
-    return Patience(
-        first_s=settings.delivery.first_delay_s,
-        longest_s=settings.proof.maximum_delay_s,
-        most_sent_again=settings.proof.sent_again,
-    )
-
-
-def filing(ledger: Ledger, settings: Settings, now: Callable[[], datetime]) -> Callable[[Report], Filed]:
-    """What files a report, whoever received it."""
-    return lambda report: ledger.proofs.reported(report, patience=patience_of(settings), now=now())
-
-
 class Prover:
     """Asks one archive. ``look`` is its tick."""
 
@@ -58,8 +44,8 @@ class Prover:
         self._proofs = ledger.proofs
         self._spool = spool
         self._now = now
-        self._patience = patience_of(settings)
-        self._file = filing(ledger, settings, now)
+        self._patience = commitment_report.patience_of(settings)
+        self._file = commitment_report.filing(ledger, settings, now)
         self._is_first_look = True
         self._complaint = ""
 
@@ -87,6 +73,8 @@ class Prover:
 
     def _ask(self, group: Group) -> None:
         if not self._archive.host:
+            from node import qido  # only where it is needed: it brings numpy along
+
             self._query(group, "QIDO-RS", partial(qido.held, self._archive))
             return
         wanted = self._archive.proof

@@ -15,7 +15,7 @@ from pynetdicom import AE
 from pynetdicom.association import Association
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
 
-from node import storage_scp
+from node import quiet_libraries
 from node.settings import ReceiverSettings
 from node.storage_scp import CannotListen, listen
 from tests.receiving import Receiver
@@ -194,16 +194,16 @@ def test_sigterm_ends_it_soon_even_with_an_association_open(tmp_path: Path) -> N
 
 
 def test_a_port_that_is_taken_is_named_with_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(storage_scp, "_prepare_libraries", lambda: None)  # it changes the whole process, here pytest's
+    monkeypatch.setattr(quiet_libraries, "prepare", lambda: None)  # it changes the whole process, here pytest's
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(CannotListen, match=rf"127\.0\.0\.1 port {port}: .*receiver\.port"):
-            listen(ReceiverSettings(port=port), intake=None)  # type: ignore[arg-type]
+            listen(ReceiverSettings(port=port), intake=None, file_report=None)  # type: ignore[arg-type]
 
 
 def test_complaints_of_the_library_are_passed_on_without_what_they_quote(caplog: pytest.LogCaptureFixture) -> None:
     library = logging.Logger("pynetdicom.somewhere")
-    library.addHandler(storage_scp._Anonymous())
+    library.addHandler(quiet_libraries._Anonymous())
     library.warning("no service for 1.2.840.10008.99.1 from 10.0.0.1")
     try:
         raise ValueError("SECRET^NAME")
