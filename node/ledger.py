@@ -27,6 +27,7 @@ from node.ledger_database import (
     open_database,
 )
 from node.ledger_dead_letters import DeadLetters, set_study_going
+from node.ledger_proofs import Proofs
 from node.ledger_schema import STUDY
 from node.ledger_workers import LedgerWorkers
 from node.records import (
@@ -67,6 +68,7 @@ class Ledger:
         self._database = database
         self._arrivals = GroupCommit(lambda images: database.write(lambda db: arrivals.record(db, images)))
         self.dead_letters = DeadLetters(database)
+        self.proofs = Proofs(database)
         self.workers = LedgerWorkers(database)
 
     def close(self) -> None:
