@@ -38,7 +38,7 @@ def test_a_language_says_research_use_and_fits_the_codes(language: str) -> None:
 def test_every_finding_measurement_and_heading_has_words() -> None:
     words = phrases("en")
     assert set(words.findings) == {finding.value for finding in Finding}
-    assert set(words.measurements) == set(codes.QUANTITIES)
+    assert set(words.measurements) == {*codes.QUANTITIES, *codes.OF_WHOLE_SPINE}
     assert set(words.headings) == {*codes.HEADING, "impression", "findings"}
 
 
