@@ -15,9 +15,10 @@ from pathlib import Path
 
 import pydicom
 
-from node import commitment, commitment_report, proofs, query
+from node import commitment, commitment_report, proofs, qido, query
 from node.association import SendError, peer_of
 from node.ledger import Ledger
+from node.outlets import WebOutlet, outlet_of
 from node.proofs import Unproven
 from node.settings import ArchiveSettings, Settings
 from node.spool import Spool
@@ -72,14 +73,14 @@ class Prover:
                 self._complain("")
 
     def _ask(self, group: Group) -> None:
-        if not self._archive.host:
-            from node import qido  # only where it is needed: it brings numpy along
-
-            self._query(group, "QIDO-RS", partial(qido.held, self._archive))
+        connect_timeout_s = self._settings.delivery.connect_timeout_s
+        outlet = outlet_of(self._archive, connect_timeout_s)
+        if isinstance(outlet, WebOutlet) and not self._archive.host:
+            self._query(group, "QIDO-RS", partial(qido.held, outlet.server))
             return
         wanted = self._archive.proof
         with commitment.association_with(
-            peer_of(self._archive, self._settings.delivery.connect_timeout_s),
+            peer_of(self._archive, connect_timeout_s),
             commitment=wanted in ("auto", "commitment"),
             queries=wanted in ("auto", "query"),
             on_report=self._on_report,
