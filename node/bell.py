@@ -16,15 +16,17 @@ from datetime import datetime, timedelta
 from typing import Protocol
 
 from node import notices
-from node.health import Check
+from node.health import About, Check
 from node.ledger_database import Database, LedgerError
 from node.ledger_notices import Notices
 from node.mail import mailbox_of
 from node.notices import Listener, Notice, NoticeToRaise
+from node.records import DeliveryState
 from node.settings import Settings
 from node.settings_monitoring import NoticeSettings
 from node.watch import Reading
 from node.webhook import NotTold, webhook_of
+from node.words import count
 
 SEND_EVERY_S = 1.0
 AT_ONCE = 20
@@ -95,7 +97,7 @@ class Bell:
             raised = tuple(_wanted(checks, red_for_s, reading, last, self._listener(name), now))
             if raised and ledger.raise_once(raised, now=now):
                 for notice in raised:
-                    logger.info("notice: %s", notice.text)
+                    logger.info("to tell by %s: %s", name, notice.text)
 
     def hear_without_ledger(self, checks: Sequence[Check]) -> None:
         """Tell at once, without the ledger, that the ledger is away; called again and again while it is."""
@@ -213,7 +215,7 @@ def _wanted(  # noqa: PLR0913, PLR0917 - all that was seen
     for check in checks:
         raised = notices.of_check(check, red_for_s.get(check.name, 0.0), last.get(check.name), listener)
         if raised is not None:
-            yield raised
+            yield _with_what_waits(raised, check, reading)
     if reading is None:
         return
     for archive, dead in reading.dead_letters.items():
@@ -226,3 +228,12 @@ def _wanted(  # noqa: PLR0913, PLR0917 - all that was seen
         raised = notices.of_failed_studies(reading.failed_studies, previous, listener, now)
         if raised is not None:
             yield raised
+
+
+def _with_what_waits(raised: NoticeToRaise, check: Check, reading: Reading | None) -> NoticeToRaise:
+    """Of an archive that is down: how many results wait for it."""
+    if reading is None or check.about is not About.ARCHIVE or not check.is_red:
+        return raised
+    waiting = reading.counts.deliveries.get(check.name.removeprefix("archive "), {}).get(DeliveryState.DUE, 0)
+    text = f"{raised.text}. {count(waiting, 'result')} wait for it; nothing is lost, and it is asked again and again."
+    return replace(raised, text=text)

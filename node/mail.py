@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import smtplib
 import ssl
+import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -76,7 +77,8 @@ class Mailbox:
             f"<{occasion}@spinenode.invalid>"  # the same notice, if it comes twice, is the same mail
         )
         message["Auto-Submitted"] = "auto-generated"  # RFC 3834: no out-of-office answers
-        message.set_content(f"{content['text']}\n\n{content['at']}, node {content['node']}\n")
+        words = textwrap.fill(str(content["text"]), width=76, break_long_words=False, break_on_hyphens=False)
+        message.set_content(f"{words}\n\n{content['at']}, node {content['node']}\n")
         return message
 
 

@@ -108,7 +108,7 @@ def _others(status: NodeStatus) -> Iterator[str]:
             "with other content"
         )
     for reason, times in sorted(status.refused.items()):
-        yield f"turned away since the start, {times} times: {reason}"
+        yield f"turned away since the start: {reason} ({count(times, 'time')})"
     told = sum(number for (_, state), number in status.notices.items() if state is NoticeState.SENT)
     waiting = sum(number for (_, state), number in status.notices.items() if state is NoticeState.DUE)
     if told or waiting:
