@@ -6,12 +6,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian
-from pynetdicom import AE
 from pynetdicom.presentation import build_context
 
 from node import sender
-from node.host_names import why_unknown
-from node.retry import judge
+from node.association import associate, leave
+from node.retry import Failure, judge
 
 VERIFICATION = UID("1.2.840.10008.1.1")
 RESULT_CLASSES = tuple(
@@ -43,16 +42,13 @@ def ask(peer: sender.Peer) -> Answer:
     Raises:
         sender.SendError: no association, or no answer; the message says why.
     """
-    if unknown := why_unknown(peer.host, peer.port):
-        raise sender.SendError(unknown)
-    ae = AE(ae_title=peer.calling_ae_title)
-    ae.connection_timeout = peer.connect_timeout_s
-    ae.acse_timeout = ae.dimse_timeout = ae.network_timeout = ANSWER_WITHIN_S
     syntaxes = (ExplicitVRLittleEndian, ImplicitVRLittleEndian)
     contexts = [build_context(VERIFICATION)]
     contexts += [build_context(sop_class, syntax) for sop_class in RESULT_CLASSES for syntax in syntaxes]
-    association = ae.associate(peer.host, peer.port, contexts=contexts, ae_title=peer.ae_title)
-    if not association.is_established:
+    association = associate(peer, contexts, answer_within_s=ANSWER_WITHIN_S)
+    if isinstance(association, Failure):
+        if not association.class_refused:
+            raise sender.SendError(association.what)
         return Answer(status=sender.echo(peer), implementation="", accepted=(), refused=_names(RESULT_CLASSES))
     try:
         accepted: dict[UID, list[str]] = {}
@@ -61,8 +57,7 @@ def ask(peer: sender.Peer) -> Answer:
         code = association.send_c_echo().get("Status") if VERIFICATION in accepted else None
         version = association.acceptor.implementation_version_name
     finally:
-        if association.is_established:
-            association.release()
+        leave(association)
     return Answer(
         status="no C-ECHO: it does not accept the Verification SOP Class" if code is None else judge(int(code))[1],
         implementation=str(version or ""),
@@ -78,6 +73,12 @@ def _names(classes: Iterable[UID]) -> tuple[str, ...]:
 def lines(name: str, peer: sender.Peer, answer: Answer) -> list[str]:
     """The answer for the operator."""
     software = f", {answer.implementation}" if answer.implementation else ""
-    told = [f"{name} ({peer.address}): {answer.status}, without TLS{software}"]
+    told = [f"{name} ({peer.address}): {answer.status}, {_security(peer)}{software}"]
     told += [f"  accepts {what} ({', '.join(syntaxes)})" for what, syntaxes in answer.accepted]
     return told + [f"  refuses {what}" for what in answer.refused]
+
+
+def _security(peer: sender.Peer) -> str:
+    if peer.tls is None:
+        return "without TLS"
+    return "with TLS and a certificate of ours" if peer.tls.certificate_file else "with TLS"

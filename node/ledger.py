@@ -17,6 +17,7 @@ from node import ledger_intake as intake
 from node import ledger_outbox as outbox
 from node import ledger_overview as overview
 from node.group_commit import GroupCommit
+from node.ledger_archives import LedgerArchives
 from node.ledger_database import (
     Database,
     LedgerError,
@@ -26,9 +27,10 @@ from node.ledger_database import (
     WrongState,
     open_database,
 )
-from node.ledger_dead_letters import DeadLetters, set_study_going
+from node.ledger_dead_letters import DeadLetters, retry_study
 from node.ledger_proofs import Proofs
 from node.ledger_schema import STUDY
+from node.ledger_timeline import Timelines
 from node.ledger_workers import LedgerWorkers
 from node.records import (
     Delivery,
@@ -67,8 +69,10 @@ class Ledger:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._arrivals = GroupCommit(lambda images: database.write(lambda db: arrivals.record(db, images)))
+        self.archives = LedgerArchives(database)
         self.dead_letters = DeadLetters(database)
         self.proofs = Proofs(database)
+        self.timelines = Timelines(database)
         self.workers = LedgerWorkers(database)
 
     def close(self) -> None:
@@ -104,14 +108,17 @@ class Ledger:
         """Why a generation that receives is kept open, for the operator."""
         self._database.write(lambda connection: intake.note_waiting(connection, study_id, reason))
 
-    def close_study(self, study_id: int, *, last_received_at: datetime, reason: str, now: datetime) -> bool:
-        """RECEIVING -> QUEUED, with the set of its images and their digest fixed.
+    def close_study(
+        self, study_id: int, *, last_received_at: datetime, reason: str, now: datetime, priority: int = 0
+    ) -> bool:
+        """RECEIVING -> QUEUED with a priority, with the set of its images and their digest fixed.
 
         False, and nothing changed, when it does not receive any more or an image came after ``last_received_at``, the
         time on which the decision to close was made.
         """
         return self._database.write(
             lambda connection: intake.close(connection, study_id, last_received_at, reason, now)
+            and intake.prioritise(connection, study_id, priority)
         )
 
     # The worker.
@@ -244,10 +251,10 @@ class Ledger:
     # Deliveries.
 
     def due_deliveries(
-        self, now: datetime, *, limit: int, archives: Collection[str] | None = None
+        self, now: datetime, *, limit: int, archives: Collection[str] | None = None, head_start_s: float = 0.0
     ) -> tuple[Delivery, ...]:
-        """What is to be sent now, by study and archive; of the ``archives`` named, or of all."""
-        return self._database.read(lambda connection: deliveries.due(connection, now, limit, archives))
+        """What is to be sent now, the studies in their turn (``precedence``); of the ``archives`` named, or of all."""
+        return self._database.read(lambda connection: deliveries.due(connection, now, limit, archives, head_start_s))
 
     def undelivered(self, *, limit: int) -> tuple[Delivery, ...]:
         """What has not arrived, of the newest studies first: waiting for its time, or refused for good."""
@@ -289,17 +296,7 @@ class Ledger:
             UnknownStudy: no image of it ever came.
         """
 
-        def retry(connection: Connection) -> int:
-            newest = intake.newest_generation(connection, study_instance_uid)
-            if newest is None:
-                raise UnknownStudy("no image of this study has been received")
-            requeued = newest.state in (StudyState.FAILED, StudyState.DECLINED)
-            if requeued:
-                reason = "the operator asked for another attempt"
-                intake.move(connection, newest.id, StudyState.QUEUED, reason, now, attempts=0, round=newest.round + 1)
-            return int(requeued) + set_study_going(connection, study_instance_uid, now)
-
-        return self._database.write(retry)
+        return self._database.write(lambda connection: retry_study(connection, study_instance_uid, now))
 
     def study_overview(self, *, limit: int) -> tuple[StudyOverview, ...]:
         """The generations that changed last, newest first."""

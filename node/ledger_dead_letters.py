@@ -11,11 +11,14 @@ from sqlalchemy import Connection, select
 
 from node import ledger_deliveries as deliveries
 from node import ledger_outbox as outbox
-from node.ledger_database import Database
-from node.ledger_intake import locked
+from node.ledger_database import Database, UnknownStudy
+from node.ledger_intake import locked, move, newest_generation
 from node.ledger_schema import DELIVERY, RESULT, STUDY
 from node.records import ARRIVED, Delivery, DeliveryEvent, DeliveryState, StudyState
+from node.retry import too_old
 
+_AT_ONCE = 1000
+"""Deliveries that one transaction gives up: it must not hold up the receiver's."""
 _DEAD = frozenset({DeliveryState.DEAD})
 _NOT_ARRIVED = frozenset({DeliveryState.DUE, DeliveryState.DEAD})
 
@@ -38,6 +41,24 @@ class DeadLetters:
             return sum(outbox.set_going(connection, number, why, now, _DEAD) for number in sorted(delivery_ids))
 
         return self._database.write(retry)
+
+    def give_up(self, archive: str, *, due_before: datetime, give_up_after_s: float, now: datetime) -> int:
+        """Of an archive out of reach: DUE -> DEAD, what has been due since before a moment. Returns how many."""
+
+        def give_up(connection: Connection) -> int:
+            old = select(DELIVERY.c.id, DELIVERY.c.last_status).where(
+                DELIVERY.c.archive == archive,
+                DELIVERY.c.state == DeliveryState.DUE.value,
+                DELIVERY.c.due_since <= due_before,
+            )
+            rows = connection.execute(old.order_by(DELIVERY.c.id).limit(_AT_ONCE)).all()
+            for row in rows:
+                status = too_old(give_up_after_s, row.last_status)
+                event = DeliveryEvent(at=now, state=DeliveryState.DEAD, status=status)
+                outbox.change(connection, row.id, event, only_from={DeliveryState.DUE})
+            return len(rows)
+
+        return self._database.write(give_up)
 
     def discard(self, delivery_ids: Collection[int], *, why: str, now: datetime) -> int:
         """DEAD -> DISCARDED; a study of which nothing else is left to send becomes DELIVERED. Returns how many."""
@@ -91,7 +112,19 @@ def _taken_off(connection: Connection, delivery_ids: Collection[int], why: str, 
     return taken
 
 
-def set_study_going(connection: Connection, study_instance_uid: str, now: datetime) -> int:
+def retry_study(connection: Connection, study_instance_uid: str, now: datetime) -> int:
+    """See ``Ledger.retry_study``."""
+    newest = newest_generation(connection, study_instance_uid)
+    if newest is None:
+        raise UnknownStudy("no image of this study has been received")
+    requeued = newest.state in (StudyState.FAILED, StudyState.DECLINED)
+    if requeued:
+        reason = "the operator asked for another attempt"
+        move(connection, newest.id, StudyState.QUEUED, reason, now, attempts=0, round=newest.round + 1)
+    return int(requeued) + _set_going(connection, study_instance_uid, now)
+
+
+def _set_going(connection: Connection, study_instance_uid: str, now: datetime) -> int:
     """Every delivery of every generation that has not arrived is due now; returns how many."""
     why = "the operator asked for another attempt"
     first_forms = _take_back_replacements(connection, study_instance_uid, now)

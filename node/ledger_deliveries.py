@@ -10,30 +10,47 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, func, select
 
-from node.ledger_schema import DELIVERY, DELIVERY_EVENT, RESULT
+from node.ledger_schema import DELIVERY, DELIVERY_EVENT, RESULT, STUDY
+from node.precedence import place
 from node.records import SETTLED, Delivery, DeliveryEvent, DeliveryState
 
+_WITH_RESULT = select(DELIVERY, RESULT.c.sop_class_uid, RESULT.c.path).join(
+    RESULT, RESULT.c.sop_instance_uid == DELIVERY.c.sop_instance_uid
+)
 _OUT_OF_SIGHT = [state.value for state in SETTLED - {DeliveryState.REPLACED}]
 
 
-def due(connection: Connection, now: datetime, limit: int, archives: Collection[str] | None) -> tuple[Delivery, ...]:
-    query = (
-        select(DELIVERY, RESULT.c.sop_class_uid, RESULT.c.path)
-        .join(RESULT, RESULT.c.sop_instance_uid == DELIVERY.c.sop_instance_uid)
-        .where(DELIVERY.c.state == DeliveryState.DUE, DELIVERY.c.not_before <= now)
-        .order_by(DELIVERY.c.study_id, DELIVERY.c.archive, DELIVERY.c.id)
-        .limit(limit)
-    )
+def due(
+    connection: Connection, now: datetime, limit: int, archives: Collection[str] | None, head_start_s: float
+) -> tuple[Delivery, ...]:
+    """Of the studies whose turn it is; their objects in the order they were listed."""
+    ripe = [DELIVERY.c.state == DeliveryState.DUE.value, DELIVERY.c.not_before <= now]
     if archives is not None:
-        query = query.where(DELIVERY.c.archive.in_(archives))
-    return tuple(_delivery(row) for row in connection.execute(query))
+        ripe.append(DELIVERY.c.archive.in_(archives))
+    waiting = connection.execute(
+        select(DELIVERY.c.study_id, STUDY.c.priority, STUDY.c.closed_at, func.count().label("objects"))
+        .join(STUDY, STUDY.c.id == DELIVERY.c.study_id)
+        .where(*ripe)
+        .group_by(DELIVERY.c.study_id, STUDY.c.priority, STUDY.c.closed_at)
+    ).all()
+    turn = {row.study_id: (place(row.priority, row.closed_at or now, head_start_s), row.study_id) for row in waiting}
+    chosen: list[int] = []
+    objects = 0
+    for row in sorted(waiting, key=lambda row: turn[row.study_id]):
+        if objects >= limit:
+            break
+        chosen.append(row.study_id)
+        objects += row.objects
+    if not chosen:
+        return ()
+    rows = connection.execute(_WITH_RESULT.where(*ripe, DELIVERY.c.study_id.in_(chosen))).all()
+    in_turn = sorted(rows, key=lambda row: (turn.get(row.study_id, (now, 0)), row.archive, row.id))
+    return tuple(_delivery(row) for row in in_turn[:limit])
 
 
 def undelivered(connection: Connection, limit: int) -> tuple[Delivery, ...]:
     query = (
-        select(DELIVERY, RESULT.c.sop_class_uid, RESULT.c.path)
-        .join(RESULT, RESULT.c.sop_instance_uid == DELIVERY.c.sop_instance_uid)
-        .where(DELIVERY.c.state.not_in(_OUT_OF_SIGHT))
+        _WITH_RESULT.where(DELIVERY.c.state.not_in(_OUT_OF_SIGHT))
         .order_by(DELIVERY.c.state == DeliveryState.REPLACED, DELIVERY.c.study_id.desc(), DELIVERY.c.archive)
         .order_by(DELIVERY.c.id)
         .limit(limit)
@@ -43,9 +60,7 @@ def undelivered(connection: Connection, limit: int) -> tuple[Delivery, ...]:
 
 def dead(connection: Connection, limit: int) -> tuple[Delivery, ...]:
     query = (
-        select(DELIVERY, RESULT.c.sop_class_uid, RESULT.c.path)
-        .join(RESULT, RESULT.c.sop_instance_uid == DELIVERY.c.sop_instance_uid)
-        .where(DELIVERY.c.state == DeliveryState.DEAD)
+        _WITH_RESULT.where(DELIVERY.c.state == DeliveryState.DEAD)
         .order_by(DELIVERY.c.study_id, DELIVERY.c.archive, DELIVERY.c.id)
         .limit(limit)
     )

@@ -154,6 +154,10 @@ def close(connection: Connection, study_id: int, last_received_at: datetime, rea
     return True
 
 
+def prioritise(connection: Connection, study_id: int, priority: int) -> bool:
+    return bool(connection.execute(update(STUDY).where(STUDY.c.id == study_id).values(priority=priority)).rowcount)
+
+
 def _images_of(study_instance_uid: str) -> Select[Any]:
     return (
         select(INSTANCE)

@@ -10,6 +10,7 @@ import ssl
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20:DHE+AESGCM:!aNULL:!PSK:!SRP"
@@ -42,6 +43,53 @@ def server_context(certificate_file: Path, key_file: Path, client_ca_file: Path 
             raise BadCertificates(f"receiver.tls_client_ca_file cannot be used: {_why(error)}") from error
         context.verify_mode = ssl.CERT_REQUIRED
     return context
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ClientTls:
+    """How we speak TLS to a peer."""
+
+    ca_file: Path | None
+    """PEM; who vouches for the peer. None: the authorities of the operating system."""
+    certificate_file: Path | None
+    """Shown to the peer (mutual TLS), with its key."""
+    key_file: Path | None
+    server_name: str
+    """The name in the peer's certificate, where that is not its host."""
+
+
+def client_context(tls: ClientTls) -> ssl.SSLContext:
+    """What a client speaks TLS with, read anew from the files. The peer must show a certificate of its name.
+
+    Raises:
+        BadCertificates
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    _harden(context)
+    try:
+        if tls.ca_file is None:
+            context.load_default_certs()
+        else:
+            context.load_verify_locations(tls.ca_file)
+    except OSError as error:
+        raise BadCertificates(f"tls_ca_file cannot be used: {_why(error)}") from error
+    if tls.certificate_file is not None:
+        try:
+            context.load_cert_chain(tls.certificate_file, tls.key_file)
+        except OSError as error:
+            raise BadCertificates(f"tls_certificate_file and tls_key_file cannot be used: {_why(error)}") from error
+    return context
+
+
+def why_no_handshake(error: OSError) -> str:
+    """In words: ``its certificate is not trusted: self-signed certificate``."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"its certificate is not trusted: {error.verify_message}"
+    if isinstance(error, ssl.SSLError):
+        return (error.reason or "TLS error").replace("_", " ").lower()
+    if isinstance(error, TimeoutError):
+        return "timed out"
+    return error.strerror or type(error).__name__
 
 
 def _harden(context: ssl.SSLContext) -> None:

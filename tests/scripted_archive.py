@@ -43,6 +43,7 @@ def answering(
     transfer_syntaxes: Sequence[str] = AllTransferSyntaxes,
     sop_classes: Sequence[str] | None = None,
     demands_called_title: bool = False,
+    verification: bool = True,
 ) -> Iterator[Archive]:
     """A listening archive on loopback; ``answer`` gives the status of each C-STORE."""
     ae = AE(ae_title=AE_TITLE)
@@ -50,7 +51,8 @@ def answering(
     classes = [context.abstract_syntax for context in AllStoragePresentationContexts]
     for sop_class in classes if sop_classes is None else sop_classes:
         ae.add_supported_context(str(sop_class), list(transfer_syntaxes))
-    ae.add_supported_context(Verification)
+    if verification:
+        ae.add_supported_context(Verification)
     archive = Archive(port=port)
 
     def on_store(event: evt.Event) -> int:

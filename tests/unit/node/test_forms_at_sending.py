@@ -13,11 +13,11 @@ from pydicom import Dataset
 from pydicom.dataset import FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian
 
-from node import overview
-from node.dispatcher import Post, deliver
+from node import status, status_text
 from node.ledger import Ledger, open_ledger
 from node.records import DeliveryState, ReceivedInstance, ResultObject, StudyState
 from node.routing import destinations
+from node.sending import Post, deliver
 from node.settings import Settings
 from node.spool import Spool
 from tests.scripted_archive import AE_TITLE, Archive, answering
@@ -155,7 +155,7 @@ def test_the_status_tells_what_went_instead_of_what(tmp_path: Path, ledger: Ledg
     with answering(sop_classes=[SR, TEXT_SR, CAPTURE]) as archive:
         bench = Bench(tmp_path, ledger, archive.port)
         bench.look(2)
-    shown = overview.of_node(bench.settings, limit=5)
+    shown = status_text.of_node(status.of_node(bench.settings, limit=5))
     assert "1 replaced" in shown
     assert "not delivered" not in shown
     assert (
@@ -195,8 +195,29 @@ def test_a_retry_leaves_a_form_alone_that_has_arrived(tmp_path: Path, ledger: Le
         assert names(richer) == []
 
 
-def test_a_file_s_own_fault_replaces_nothing(tmp_path: Path, ledger: Ledger) -> None:
-    with answering(lambda _: 0xA900) as archive:
+@pytest.mark.parametrize("status", [0xA900, 0xC000])
+def test_a_content_that_is_refused_goes_in_its_next_form_too(status: int, tmp_path: Path, ledger: Ledger) -> None:
+    def answer(event: object) -> int:
+        return status if event.request.AffectedSOPClassUID == SR_3D else 0x0000  # type: ignore[attr-defined]
+
+    with answering(answer) as archive:
         bench = Bench(tmp_path, ledger, archive.port)
         bench.look(2)
-    assert bench.counts() == {DeliveryState.DEAD: 3}
+    assert names(archive) == ["2.25.104", "2.25.105", "2.25.102"]
+    assert bench.state is StudyState.DELIVERED
+
+
+def test_what_is_refused_in_every_form_ends_with_one_dead_letter(tmp_path: Path, ledger: Ledger) -> None:
+    with answering(lambda _: 0xA900) as archive:
+        bench = Bench(tmp_path, ledger, archive.port)
+        bench.look(6)
+    assert bench.counts() == {DeliveryState.REPLACED: 4, DeliveryState.DEAD: 1}
+
+
+def test_a_file_s_own_fault_replaces_nothing(tmp_path: Path, ledger: Ledger) -> None:
+    with answering() as archive:
+        bench = Bench(tmp_path, ledger, archive.port)
+        first = ledger.due_deliveries(NOON, limit=1)[0]
+        bench.spool.absolute(first.path).unlink()
+        bench.look(2)
+    assert bench.counts() == {DeliveryState.DEAD: 1, DeliveryState.DELIVERED: 2}

@@ -6,6 +6,7 @@ import gc
 import socket
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -116,8 +117,8 @@ def test_a_refusal_of_one_object_for_good_does_not_stop_the_next(tmp_path: Path)
 
     with answering(refuse_first) as archive:
         first, second = send([write_object(tmp_path, 1), write_object(tmp_path, 2)], peer_at(archive.port))
-    assert failure(first) == Failure(what="0xC001 cannot understand", permanent=True)
-    assert second.answer == Stored(status="0xB000 warning: stored with changes")
+    assert failure(first) == Failure(what="0xC001 cannot understand", permanent=True, content_refused=True)
+    assert second.answer == Stored(status="0xB000 warning: stored, with data elements coerced", warned=True)
 
 
 def test_a_full_archive_is_not_asked_again_in_the_same_association(tmp_path: Path) -> None:
@@ -130,8 +131,9 @@ def test_a_full_archive_is_not_asked_again_in_the_same_association(tmp_path: Pat
     with answering(full) as archive:
         outcomes = tuple(send([write_object(tmp_path, n) for n in (1, 2, 3)], peer_at(archive.port)))
     assert asked == ["2.25.1"]
-    expected = Failure(what="0xA700 refused: out of resources", permanent=False)
-    assert [outcome.answer for outcome in outcomes] == [expected] * 3
+    full_up = Failure(what="0xA700 refused: out of resources", permanent=False, of_archive=True)
+    untried = replace(full_up, tried=False)
+    assert [outcome.answer for outcome in outcomes] == [full_up, untried, untried]
 
 
 def test_an_archive_that_aborts_in_the_middle_leaves_the_rest_for_later(tmp_path: Path) -> None:
@@ -144,14 +146,16 @@ def test_an_archive_that_aborts_in_the_middle_leaves_the_rest_for_later(tmp_path
         outcomes = tuple(send([write_object(tmp_path, n) for n in (1, 2, 3)], peer_at(archive.port)))
     assert outcomes[0].answer == Stored(status="0x0000 success")
     assert not failure(outcomes[1]).permanent
+    assert failure(outcomes[1]).tried
     assert not failure(outcomes[2]).permanent
+    assert not failure(outcomes[2]).tried
 
 
 def test_nobody_listening_is_said_with_address_and_reason_and_tried_again_later(tmp_path: Path) -> None:
     port = closed_port()
     (outcome,) = send([write_object(tmp_path, 1)], peer_at(port))
-    expected = Failure(what=f"cannot connect to 127.0.0.1:{port}: Connection refused", permanent=False)
-    assert outcome.answer == expected
+    said = f"cannot connect to 127.0.0.1:{port}: Connection refused"
+    assert outcome.answer == Failure(what=said, permanent=False, of_archive=True, tried=False, out_of_reach=True)
 
 
 def test_a_rejected_association_is_tried_again_later_and_says_why(tmp_path: Path) -> None:

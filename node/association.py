@@ -1,0 +1,164 @@
+"""Associations with a peer, plain or with TLS, and why one did not come about."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pynetdicom import AE, _config
+from pynetdicom.association import Association
+from pynetdicom.presentation import PresentationContext
+
+from node.host_names import why_unknown
+from node.retry import Failure
+from node.settings_delivery import ArchiveSettings
+from node.transport_security import BadCertificates, ClientTls, client_context, why_no_handshake
+
+_config.LOG_HANDLER_LEVEL = "none"  # the standard handlers log identifiers
+
+NEGOTIATION_TIMEOUT_S = 30
+ANSWER_TIMEOUT_S = 120
+"""An archive may commit an object to tape before it answers; beyond this it is not going to."""
+
+
+class SendError(Exception):
+    """The peer made no association or did not answer; the message says why, and what to look at."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Peer:
+    """The other side of an association, and what we call ourselves to it."""
+
+    host: str
+    port: int
+    ae_title: str
+    calling_ae_title: str
+    connect_timeout_s: float
+    tls: ClientTls | None = None
+
+    @property
+    def address(self) -> str:
+        return f"{self.ae_title}@{self.host}:{self.port}"
+
+
+def peer_of(archive: ArchiveSettings, connect_timeout_s: float) -> Peer:
+    """The archive of the settings as a peer."""
+    return Peer(
+        host=archive.host,
+        port=archive.port,
+        ae_title=archive.ae_title,
+        calling_ae_title=archive.calling_ae_title,
+        connect_timeout_s=connect_timeout_s,
+        tls=tls_of(archive) if archive.tls else None,
+    )
+
+
+def tls_of(archive: ArchiveSettings) -> ClientTls:
+    """How the settings of an archive have us speak TLS."""
+    return ClientTls(
+        ca_file=archive.tls_ca_file,
+        certificate_file=archive.tls_certificate_file,
+        key_file=archive.tls_key_file,
+        server_name=archive.tls_server_name,
+    )
+
+
+def associate(
+    peer: Peer,
+    contexts: Sequence[PresentationContext],
+    *,
+    handlers: Sequence[tuple[Any, ...]] = (),
+    answer_within_s: float = ANSWER_TIMEOUT_S,
+    roles: Sequence[Any] = (),
+) -> Association | Failure:
+    """An established association, or why there is none.
+
+    Args:
+        peer: to associate with.
+        contexts: proposed.
+        handlers: (event, function) pairs for pynetdicom.
+        answer_within_s: for each DIMSE message.
+        roles: of role selection negotiation (PS3.7 annex D.3.3.4).
+    """
+    if unknown := why_unknown(peer.host, peer.port):
+        return _out_of_reach(unknown)
+    try:
+        tls = (client_context(peer.tls), peer.tls.server_name or peer.host) if peer.tls else None
+    except BadCertificates as error:
+        return _out_of_reach(str(error))
+    ae = AE(ae_title=peer.calling_ae_title)
+    ae.connection_timeout = peer.connect_timeout_s
+    ae.acse_timeout = NEGOTIATION_TIMEOUT_S
+    ae.dimse_timeout = ae.network_timeout = answer_within_s
+    association = ae.associate(
+        peer.host,
+        peer.port,
+        contexts=list(contexts),
+        ae_title=peer.ae_title,
+        max_pdu=0,
+        ext_neg=list(roles) or None,
+        tls_args=tls,
+        evt_handlers=list(handlers) or None,
+    )
+    if not association.is_established:
+        return _why_not(association, peer)
+    connection = association.dul.socket
+    if connection is not None and connection.socket is not None:
+        # pynetdicom takes the time limit off: a peer that neither reads nor hangs up would hold us for ever
+        connection.socket.settimeout(answer_within_s)
+    return association
+
+
+def leave(association: Association) -> None:
+    """Release, unless it has ended already."""
+    if association.is_established:
+        association.release()
+
+
+def _why_not(association: Association, peer: Peer) -> Failure:
+    """The reason in words an operator can act on: pynetdicom does not tell "nobody there" from "aborted"."""
+    if association.is_rejected:
+        answer = association.acceptor.primitive
+        reason = answer.reason_str if answer is not None else "no reason given"
+        return _out_of_reach(f"{peer.address} rejected the association: {reason}")
+    if association.rejected_contexts:
+        what = f"{peer.address} accepts none of the presentation contexts"
+        return Failure(what=what, permanent=True, class_refused=True)
+    return _knocked(peer)
+
+
+def _knocked(peer: Peer) -> Failure:
+    """What a bare connection, and a bare TLS handshake, tell."""
+    where = f"{peer.host}:{peer.port}"
+    try:
+        connection = socket.create_connection((peer.host, peer.port), timeout=peer.connect_timeout_s)
+    except OSError as error:
+        reason = "timed out" if isinstance(error, TimeoutError) else (error.strerror or type(error).__name__)
+        return _out_of_reach(f"cannot connect to {where}: {reason}")
+    with connection:
+        if peer.tls is not None:
+            try:
+                context = client_context(peer.tls)
+                with context.wrap_socket(connection, server_hostname=peer.tls.server_name or peer.host) as wrapped:
+                    _require_no_alert(wrapped)
+            except (OSError, BadCertificates) as error:
+                reason = str(error) if isinstance(error, BadCertificates) else why_no_handshake(error)
+                return _out_of_reach(f"no TLS with {where}: {reason}")
+    asks = "does it expect plain DICOM, and" if peer.tls is not None else "is it DICOM (without TLS), and"
+    said = f"{where} answers but makes no association: {asks} does it know {peer.ae_title} and {peer.calling_ae_title}?"
+    return _out_of_reach(said)
+
+
+def _require_no_alert(wrapped: socket.socket) -> None:
+    """With TLS 1.3 a server that refuses our certificate says so only after the handshake."""
+    wrapped.settimeout(1.0)
+    try:
+        wrapped.recv(1)
+    except TimeoutError:
+        return
+
+
+def _out_of_reach(what: str) -> Failure:
+    return Failure(what=what, permanent=False, of_archive=True, tried=False, out_of_reach=True)
