@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import psutil
 import pytest
 
 
@@ -46,13 +47,18 @@ class Cluster:
         if self._user is not None:
             shutil.chown(folder, self._user)
         self._options = f"-p {port} -k {folder} -c listen_addresses=127.0.0.1 -c fsync=off"
-        cluster = folder / "cluster"
+        cluster = self._folder = folder / "cluster"
         self._control = [str(initdb.with_name("pg_ctl")), "-D", str(cluster), "-w"]
         self._log = str(folder / "log")
         _run([str(initdb), "-D", str(cluster), "-A", "trust", "-U", "postgres", "--no-sync"], self._user)
 
     def start(self) -> None:
         _run([*self._control, "-o", self._options, "-l", self._log, "start"], self._user)
+
+    def processes(self) -> list[int]:
+        """The server's process and those it has made, for SIGKILL."""
+        server = psutil.Process(int((self._folder / "postmaster.pid").read_text().splitlines()[0]))
+        return [server.pid, *(child.pid for child in server.children(recursive=True))]
 
     def stop(self) -> None:
         """At once: open transactions are lost, as when the machine fails."""

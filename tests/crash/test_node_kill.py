@@ -128,7 +128,7 @@ def study(number: int, study_id: str = "7") -> list[Dataset]:
     return list(images)
 
 
-def send(images: Sequence[Dataset], node: Node, folder: Path) -> None:
+def send(images: Sequence[Dataset], node: Node, folder: Path, calling_ae_title: str = "MODALITY") -> None:
     """Send until every image is acknowledged, as a modality does."""
     folder.mkdir(parents=True, exist_ok=True)
     left = []
@@ -136,7 +136,7 @@ def send(images: Sequence[Dataset], node: Node, folder: Path) -> None:
         left.append(folder / f"{image.SOPInstanceUID}.dcm")
         image.save_as(left[-1], enforce_file_format=True)
     modality = sender.Peer(
-        host="127.0.0.1", port=node.port, ae_title="SPINENODE", calling_ae_title="MODALITY", connect_timeout_s=5
+        host="127.0.0.1", port=node.port, ae_title="SPINENODE", calling_ae_title=calling_ae_title, connect_timeout_s=5
     )
     deadline = time.monotonic() + 60
     while left:
@@ -198,8 +198,8 @@ def test_a_study_that_kills_its_worker_is_set_aside_and_the_others_are_graded(tm
         ledger = node.ledger()
         (failed,) = [row.study for row in ledger.study_overview(limit=9) if row.study.state is StudyState.FAILED]
         ledger.close()
-        assert failed.attempts == 3
-        assert failed.reason == "its worker stopped 3 times before an end"
+        assert failed.attempts == 2
+        assert failed.reason == "its worker stopped 2 times before an end"
 
 
 def test_a_study_that_hangs_is_ended_and_set_aside(tmp_path: Path) -> None:
