@@ -62,7 +62,7 @@ def discs_of(plane: Plane) -> tuple[Candidate, ...]:
     chain = longest_chain(candidates(plane, SURE))
     if len(chain) < 2:
         return tuple(chain)
-    chain = _gaps_filled(plane, chain)
+    chain = _gaps_filled(plane, _nothing_far_below_s1(plane, chain))
     return tuple(_foot_reached(plane, chain))
 
 
@@ -154,6 +154,20 @@ def _link(upper: Candidate, lower: Candidate) -> float | None:
     if length < 1e-6 or float(direction @ normal) / length < 0.75:  # within 41 degrees of the discs' mean normal
         return None
     return 1.0 - max(0.0, distance - 45.0) / 40.0
+
+
+def _nothing_far_below_s1(plane: Plane, chain: list[Candidate]) -> list[Candidate]:
+    """The chain without what follows a gap beneath S1: no disc was missed there, and what follows is none.
+
+    An S1/S2 remnant lies closer: less than a usual step beneath L5/S1.
+    """
+    steps = [float(np.linalg.norm(b.center_mm - a.center_mm)) for a, b in pairwise(chain)]
+    usual = float(np.median(steps))
+    for index, step in enumerate(steps):
+        below = beneath(plane, chain[index])
+        if step > GAP * usual and below.sacrum > 0.5 > below.vertebra:
+            return chain[: index + 1]
+    return chain
 
 
 def _gaps_filled(plane: Plane, chain: list[Candidate]) -> list[Candidate]:

@@ -42,13 +42,15 @@ LEAST_SAC_MM2 = 150.0
 """Less sac than this on all slices together cannot guide the choice of mid-slices; discs and bodies do it then."""
 
 
-USUAL_DEPTH_MM, PLAUSIBLE_DEPTH_MM = 34.0, (23.0, 50.0)
-"""Median antero-posterior depth of a spine's discs: that of SPIDER's T2 images, and a range about it that the network
-was trained to see. Beyond it the pixel size in the header cannot be right."""
+USUAL_SIZE_MM, PLAUSIBLE_SIZE_MM = 34.5, (26.5, 42.0)
+"""Size of a spine: geometric mean of the median depth of its discs and of the median distance between them. That of
+SPIDER's images, and where 95 % of them lie; a spine beyond it is looked at once more as if it were of usual size."""
 OTHER_SCALES = (0.55, 1.8)
 """Tried where no spine is seen at the size that the header says."""
 LEAST_CHAIN = 4
 """With fewer discs in a row, other sizes are tried."""
+LOOKS = 3
+"""A spine half as large as the header says may need two steps to its usual size."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -65,14 +67,21 @@ class Looked:
     chain: tuple[Candidate, ...]
     """The discs on that plane, head to foot."""
 
+    scale: float
+    """How much larger than it says the volume was taken to be."""
+
     @property
-    def depth_mm(self) -> float:
-        """Median depth of the discs as the localiser was shown them; NaN without discs."""
-        return float(np.median([disc.width_mm for disc in self.chain])) if self.chain else float("nan")
+    def size_mm(self) -> float:
+        """As in ``USUAL_SIZE_MM``, of the spine as the localiser was shown it; NaN where there is no chain."""
+        if len(self.chain) < LEAST_CHAIN:
+            return float("nan")
+        depth = np.median([disc.width_mm for disc in self.chain])
+        step = np.median([np.linalg.norm(b.center_mm - a.center_mm) for a, b in pairwise(self.chain)])
+        return float(np.sqrt(depth * step))
 
     @property
     def plausible(self) -> bool:
-        return len(self.chain) >= LEAST_CHAIN and PLAUSIBLE_DEPTH_MM[0] <= self.depth_mm <= PLAUSIBLE_DEPTH_MM[1]
+        return PLAUSIBLE_SIZE_MM[0] <= self.size_mm <= PLAUSIBLE_SIZE_MM[1]
 
 
 def look(volume: SagittalVolume, localiser: nn.Module) -> Looked:
@@ -86,14 +95,15 @@ def look(volume: SagittalVolume, localiser: nn.Module) -> Looked:
         localiser: ``networks.localiser.Localiser`` in eval mode; its device does the work.
     """
     seen = upright(without_margins(volume))
-    looked = _look(seen, localiser, 1.0)
-    if looked.plausible:
-        return looked
-    known = len(looked.chain) >= LEAST_CHAIN
-    others = [
-        _look(seen, localiser, scale) for scale in ((USUAL_DEPTH_MM / looked.depth_mm,) if known else OTHER_SCALES)
-    ]
-    return max((looked, *others), key=lambda each: (each.plausible, sum(disc.confidence for disc in each.chain)))
+    best = _look(seen, localiser, 1.0)
+    for _ in range(LOOKS - 1):
+        if best.plausible:
+            break
+        sized = len(best.chain) >= LEAST_CHAIN
+        scales = (best.scale * USUAL_SIZE_MM / best.size_mm,) if sized else OTHER_SCALES
+        others = [_look(seen, localiser, scale) for scale in scales]
+        best = max((best, *others), key=lambda each: (each.plausible, sum(disc.confidence for disc in each.chain)))
+    return best
 
 
 def _look(seen: SagittalVolume, localiser: nn.Module, scale: float) -> Looked:
@@ -101,7 +111,7 @@ def _look(seen: SagittalVolume, localiser: nn.Module, scale: float) -> Looked:
     middle = middle_places(marks)
     stride = marks.slice_indices[1] - marks.slice_indices[0] if len(marks.slice_indices) > 1 else 1
     plane = marks.blended(middle, reach=BLEND_MM / (stride * seen.spacing_mm[0]))
-    return Looked(seen=seen, marks=marks, middle=middle, plane=plane, chain=discs_of(plane))
+    return Looked(seen=seen, marks=marks, middle=middle, plane=plane, chain=discs_of(plane), scale=scale)
 
 
 def find(volume: SagittalVolume, localiser: nn.Module) -> Found:

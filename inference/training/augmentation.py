@@ -78,13 +78,17 @@ class Chance:
         return functional.interpolate(smooth, (ROWS, COLUMNS), mode="bilinear", align_corners=True)[0, 0]
 
 
-def view_of(labelled: LabelledSlice, chance: Chance) -> View:
-    """A random view, the same for the same ``chance``."""
-    pixels, masks, inside = _sampled(labelled, _sampling_places(labelled.labels, chance))
+def view_of(labelled: LabelledSlice, chance: Chance, mild: bool = False) -> View:
+    """A random view, the same for the same ``chance``; ``mild``: about the size it has, on a scanner without faults."""
+    pixels, masks, inside = _sampled(labelled, _sampling_places(labelled.labels, chance, mild))
     inside = inside * _random_edges(chance)
     pixels = _recontrasted(pixels, masks, chance)
-    pixels, spoilt = _metal(pixels, chance)
-    pixels = _scanner_faults(pixels, chance) * inside
+    spoilt = torch.zeros_like(pixels)
+    if mild:
+        pixels = pixels * torch.exp(chance.field(3, -0.4, 0.4)) * inside
+    else:
+        pixels, spoilt = _metal(pixels, chance)
+        pixels = _scanner_faults(pixels, chance) * inside
     targets = masks[[Label.DISC, Label.VERTEBRA, Label.CANAL, Label.SACRUM]] * inside
     weights = ((1 - masks[Label.UNKNOWN]) * (1 - spoilt)).repeat(4, 1, 1)
     weights[3] *= (1 - masks[Label.BESIDE_SACRUM]) * float(labelled.sacrum_known)
@@ -122,7 +126,7 @@ def plain_view(pixels: NDArray[np.float32], labels: NDArray[np.uint8]) -> View:
     return View(pixels=torch.from_numpy(np.pad(pixels, margin)), targets=targets, weights=torch.ones_like(targets))
 
 
-def _sampling_places(labels: NDArray[np.uint8], chance: Chance) -> Tensor:
+def _sampling_places(labels: NDArray[np.uint8], chance: Chance, mild: bool) -> Tensor:
     """(ROWS, COLUMNS, 2) row, column of the stored slice: rotated +-20 degrees, zoomed, stretched, shifted.
 
     A third of the views is zoomed as if the pixel size in the image's header were wrong or missing.
@@ -133,7 +137,7 @@ def _sampling_places(labels: NDArray[np.uint8], chance: Chance) -> Tensor:
     if len(seen) and chance.happens(0.8):
         middle = seen[chance.numbers.integers(len(seen))] + chance.numbers.uniform(-45, 45, 2) / STORED_PIXEL_MM
     angle = math.radians(chance.between(-20, 20))
-    least, most = (0.55, 1.7) if chance.happens(0.33) else (0.75, 1.3)
+    least, most = (0.9, 1.12) if mild else (0.55, 1.7) if chance.happens(0.33) else (0.75, 1.3)
     zoom = math.exp(chance.between(math.log(least), math.log(most)))
     stretch = math.exp(chance.between(-0.12, 0.12))
     down = (torch.arange(ROWS, dtype=torch.float32) - (ROWS - 1) / 2) * (stretch / zoom)

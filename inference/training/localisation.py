@@ -13,7 +13,7 @@ import csv
 import json
 import math
 from collections.abc import Callable, Sequence, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
 
@@ -25,10 +25,10 @@ from torch.nn import functional
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
-from inference.marks import Tissue
 from inference.networks.localiser import Localiser
 from inference.training import labelled_slices, spider
-from inference.training.augmentation import STORED_PIXEL_MM, Chance, LabelledSlice, plain_view, view_of
+from inference.training.augmentation import STORED_PIXEL_MM, Chance, LabelledSlice, view_of
+from inference.training.levelling import level_areas, raise_sacrum
 
 WIDTHS = (16, 32, 64, 96, 128)
 FOLD = 2
@@ -49,12 +49,21 @@ class Stage:
     steps: int
     stack_share: float
     """Share of the views that come from the stacks; the rest comes from mid-sagittal images."""
+    mild_share: float = 0.0
+    """Share of the views that are changed little, as most images of the clinic look."""
+    overlap: float = 0.5
+    """Weight of the soft Dice in the loss: it finds small structures early, but marks thin ones thicker than they are,
+    because to mark what is likelier than half of the Dice pays."""
 
 
 STAGES = (
     Stage(name="stacks", steps=600, stack_share=1.0),
     Stage(name="marks", steps=450, stack_share=0.4),
+    Stage(name="fine", steps=450, stack_share=0.5, mild_share=0.5, overlap=0.0),
 )
+
+SHORT_STAGES = (STAGES[0], replace(STAGES[2], steps=300))
+"""Less than half of the steps of ``STAGES``: cross-validation on a busy machine."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -86,9 +95,12 @@ def train(training: Training) -> Path:
     torch.manual_seed(training.seed)
     localiser = Localiser(WIDTHS, fold=FOLD, pixel_mm=STORED_PIXEL_MM).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     for number, stage in enumerate(training.stages):
+        if not stage.overlap:
+            level_areas(localiser, stacks)
         images = marked_images(training.data, localiser, training.held_out) if stage.stack_share < 1 else ()
         draw = drawer(stacks, images, stage.stack_share)
         localiser = run(stage, localiser, draw, folder / f"{stage.name}.pt", seed=training.seed + 1 + number)
+    level_areas(localiser, stacks)
     raise_sacrum(localiser, stacks)
     write(localiser, training.out, version=training.version)
     return training.out
@@ -115,7 +127,8 @@ def run(
     for step in bar:
         for group in optimiser.param_groups:
             group["lr"] = PEAK_RATE * _schedule(step / stage.steps)
-        views = [view_of(draw(chance), chance) for chance in (Chance((seed, step, k)) for k in range(BATCH))]
+        chances = [Chance((seed, step, k)) for k in range(BATCH)]
+        views = [view_of(draw(chance), chance, mild=chance.happens(stage.mild_share)) for chance in chances]
         pixels = torch.stack([view.pixels for view in views])[:, None].contiguous(memory_format=torch.channels_last)
         with torch.autocast("cpu", torch.bfloat16):
             logits = localiser(pixels)
@@ -123,6 +136,7 @@ def run(
             logits.float(),
             torch.stack([view.targets for view in views]),
             torch.stack([view.weights for view in views]),
+            stage.overlap,
         )
         optimiser.zero_grad()
         lost.backward()  # type: ignore[no-untyped-call]
@@ -137,14 +151,14 @@ def run(
     return cast(Localiser, average.module.eval())
 
 
-def loss(logits: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
-    """Binary cross-entropy plus soft Dice, each the mean over the four channels; all (n, 4, rows, columns)."""
+def loss(logits: Tensor, targets: Tensor, weights: Tensor, overlap_weight: float) -> Tensor:
+    """Binary cross-entropy plus weighted soft Dice, means over the four channels; all (n, 4, rows, columns)."""
     entropy = functional.binary_cross_entropy_with_logits(logits, targets, reduction="none") * weights
     entropy = entropy.sum((0, 2, 3)) / weights.sum((0, 2, 3)).clamp_min(1)
     marks = torch.sigmoid(logits) * weights
     overlap = (marks * targets).sum((0, 2, 3))
     dice = (2 * overlap + 50) / (marks.sum((0, 2, 3)) + (targets * weights).sum((0, 2, 3)) + 50)
-    return (entropy + 0.5 * (1 - dice)).mean()
+    return (entropy + overlap_weight * (1 - dice)).mean()
 
 
 def slab_from(stack: LabelledSlice, chance: Chance) -> LabelledSlice:
@@ -183,24 +197,6 @@ def marked_images(root: Path, localiser: nn.Module, held_out: Set[int]) -> tuple
     return marked
 
 
-def raise_sacrum(localiser: Localiser, stacks: Sequence[LabelledSlice]) -> None:
-    """Shift the bias of the sacrum channel so that labelled S1 is marked with 0.9 in the median, in place.
-
-    S1 is drawn, not outlined by a reader, and a large part about it is not taught: the channel tells it well from all
-    else, but learns its height slowly.
-    """
-    logits = []
-    with torch.no_grad():
-        for stack in stacks:
-            middle = len(stack.pixels) // 2
-            view = plain_view(stack.pixels[middle], stack.labels[middle])
-            said = localiser(view.pixels[None, None])[0, Tissue.SACRUM]
-            logits.append(said[view.targets[Tissue.SACRUM] > 0.5])
-        bias = cast(Tensor, localiser.out.bias)
-        channels = slice(Tissue.SACRUM * localiser.fold**2, (Tissue.SACRUM + 1) * localiser.fold**2)
-        bias[channels] += math.log(9) - torch.cat(logits).median()
-
-
 def write(localiser: Localiser, path: Path, version: str) -> None:
     """Convolutions in fp16, the rest in fp32; the file's header says how to build the network again."""
     state = {
@@ -221,24 +217,35 @@ def held_out_patients(root: Path) -> frozenset[int]:
     return spider.folds(spider.patients(root), 7, seed=SPLIT_SEED, apart=spider.stack_patients(root))[0]
 
 
-def cross_validate(data: Path, out: Path, count: int = FOLDS, seed: int = 0) -> None:
+def cross_validate(
+    data: Path, out: Path, count: int = FOLDS, seed: int = 0, stages: tuple[Stage, ...] = STAGES
+) -> None:
     """One training per fold, one after the other, into ``fold{k}.safetensors``; ``folds.json`` says who is held out."""
     out.mkdir(parents=True, exist_ok=True)
     folds = split(data, count)
     (out / "folds.json").write_text(json.dumps([sorted(fold) for fold in folds]) + "\n")
     for number, fold in enumerate(folds):
-        version = f"2-fold{number}"
-        train(Training(data=data, out=out / f"fold{number}.safetensors", held_out=fold, seed=seed, version=version))
+        train(
+            Training(
+                data=data,
+                out=out / f"fold{number}.safetensors",
+                held_out=fold,
+                seed=seed,
+                version=f"2-fold{number}",
+                stages=stages,
+            )
+        )
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Train on everybody, or with ``--folds`` fold by fold."""
     options = _options(arguments)
     torch.set_num_threads(options.threads)
+    stages = SHORT_STAGES if options.short else STAGES
     if options.folds:
-        cross_validate(options.data, options.out, options.folds, options.seed)
+        cross_validate(options.data, options.out, options.folds, options.seed, stages)
     else:
-        train(Training(data=options.data, out=options.out / "localiser.safetensors", seed=options.seed))
+        train(Training(data=options.data, out=options.out / "localiser.safetensors", seed=options.seed, stages=stages))
 
 
 def _schedule(done: float) -> float:
@@ -281,6 +288,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--out", type=Path, required=True, help="folder for checkpoints and weights")
     parser.add_argument("--folds", type=int, default=0, help="cross-validate in so many folds; 0: train on everybody")
+    parser.add_argument("--short", action="store_true", help="900 steps instead of 1,500")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1)
     return parser.parse_args(arguments)

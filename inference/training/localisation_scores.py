@@ -27,6 +27,9 @@ from inference.weights import config_of, fused
 LEVELS_UPWARDS = tuple(reversed(DiscLevel))
 SURE = 0.9
 """From this confidence of the whole spine on, a wrong level is confidently wrong; below it the scan is flagged."""
+COUNTED_MM = 3.5
+"""A disc whose seen part has its centre nearer to the upper edge is not counted: SPIDER's readers left such ones out
+(seen on fold 0; half the height of a disc)."""
 EDGE_MM = 3.0
 """A box that comes so near to the edge of the image holds a disc that is cut off, or nearly."""
 
@@ -42,7 +45,7 @@ class ImageScore:
     patient: int
     weighting: str
     counted: int
-    """Discs found down to the one taken for L5/S1."""
+    """Discs found down to the one taken for L5/S1, without one that the upper edge leaves a sliver of."""
     expected: int | None
     """Discs that SPIDER counts in the mask of the series."""
     confidence: float
@@ -121,7 +124,7 @@ def score_image(
         name=image.name,
         patient=image.patient,
         weighting=image.weighting,
-        counted=labelling.namings(found.discs)[0].last + 1 if found.discs else 0,
+        counted=_count(volume, found),
         expected=image.disc_count,
         confidence=spine.level_confidence,
         doubts=spine.doubts,
@@ -223,6 +226,13 @@ def score_stack(root: Path, patient: int, localiser: nn.Module) -> StackScore:
             total += int(there.sum()) + int(said.sum())
         scores[tissue] = overlap / total
     return StackScore(patient=patient, dice=scores)
+
+
+def _count(volume: SagittalVolume, found: Found) -> int:
+    if not found.discs:
+        return 0
+    last = labelling.namings(found.discs)[0].last
+    return sum(_plane_mm(volume, disc.center_lps_mm)[0] >= COUNTED_MM for disc in found.discs[: last + 1])
 
 
 def _in_boxes(centers: list[tuple[float, float]], boxes_mm: FloatArray) -> dict[int, int]:
