@@ -17,6 +17,9 @@ from node.ledger_schema import DELIVERY, DELIVERY_EVENT, HISTORY, INSTANCE, RESU
 from node.records import DeliveryEvent, DeliveryState, Recorded, StudyState
 from node.timeline import Entry, Life, Sending
 
+LONGEST_NUMBER = 18
+"""Digits; more do not fit into the database's integers."""
+
 
 class Timelines:
     """Reached as ``ledger.timelines``. Each method is one transaction."""
@@ -30,7 +33,8 @@ class Timelines:
         Args:
             study: the number of one generation (digits only), which is then all that is told; or a Study Instance UID.
         """
-        wanted = STUDY.c.id == int(study) if study.isdigit() else STUDY.c.study_instance_uid == study
+        number = study_number(study)
+        wanted = STUDY.c.study_instance_uid == study if number is None else STUDY.c.id == number
 
         def read(connection: Connection) -> tuple[Life, ...]:
             rows = connection.execute(select(STUDY).where(wanted).order_by(STUDY.c.generation)).all()
@@ -53,6 +57,11 @@ class Timelines:
 
 
 _ENDS_OF_WORK = [state.value for state in (StudyState.GRADED, StudyState.DECLINED, StudyState.FAILED)]
+
+
+def study_number(study: str) -> int | None:
+    """The number that the operator typed; None for anything else, such as a Study Instance UID."""
+    return int(study) if study.isascii() and study.isdecimal() and len(study) <= LONGEST_NUMBER else None
 
 
 def histories(connection: Connection, study_ids: Collection[int]) -> Mapping[int, Sequence[Entry]]:

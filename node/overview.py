@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 
 from node.ledger import Ledger, LedgerError, UnknownStudy
 from node.ledger_database import Database, open_database
+from node.ledger_timeline import study_number
 from node.records import DeliveryState, StudyRecord
 from node.settings import Settings, SettingsError
 
@@ -67,7 +68,8 @@ def give_up(settings: Settings, study: str) -> str:
 
 
 def _uid_of(ledger: Ledger, study: str) -> str:
-    return ledger.study(int(study)).study_instance_uid if study.isdigit() else study
+    number = study_number(study)
+    return study if number is None else ledger.study(number).study_instance_uid
 
 
 def _unknown(study: str) -> NothingToRetry:
