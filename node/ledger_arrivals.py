@@ -10,7 +10,20 @@ from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import NamedTuple
 
-from sqlalchemy import Connection, String, bindparam, case, insert, literal, select, union_all, update
+from sqlalchemy import (
+    Connection,
+    String,
+    and_,
+    bindparam,
+    case,
+    false,
+    insert,
+    literal,
+    or_,
+    select,
+    union_all,
+    update,
+)
 
 from node.ledger_intake import newest_generation, write_history
 from node.ledger_prepared import Prepared
@@ -22,8 +35,12 @@ _UID = bindparam("uid", type_=String(), required=True)
 _LAST = bindparam("last", type_=UtcTime(), required=True)
 _SAME_UID = Prepared(
     union_all(
-        select(INSTANCE.c.role, INSTANCE.c.sha256, INSTANCE.c.path).where(INSTANCE.c.sop_instance_uid == _UID),
-        select(literal(Recorded.OWN_RESULT.value), literal(""), literal("")).where(RESULT.c.sop_instance_uid == _UID),
+        select(INSTANCE.c.role, INSTANCE.c.sha256, INSTANCE.c.path, INSTANCE.c.purged_at.is_not(None)).where(
+            INSTANCE.c.sop_instance_uid == _UID
+        ),
+        select(literal(Recorded.OWN_RESULT.value), literal(""), literal(""), false()).where(
+            RESULT.c.sop_instance_uid == _UID
+        ),
     )
 )
 """What is kept under a SOP Instance UID; without a path where it is a result of ours."""
@@ -44,6 +61,8 @@ class _Kept(NamedTuple):
     role: str
     sha256: str
     path: str
+    is_purged: bool = False
+    """Its file was deleted; the same bytes are welcome again."""
 
 
 def record(connection: Connection, instances: Sequence[ReceivedInstance]) -> tuple[Recorded, ...]:
@@ -57,8 +76,10 @@ def record(connection: Connection, instances: Sequence[ReceivedInstance]) -> tup
         role = known or _role(same_uid)
         what.append(role)
         if known is None:
+            was_purged = any(kept.is_purged for kept in same_uid)
+            if not (was_purged and _taken_back(connection, instance, role)):
+                rows.append(_row(instance, role))
             same_uid.append(_Kept(role.value, instance.sha256, str(instance.path)))
-            rows.append(_row(instance, role))
             if role is Recorded.NEW:
                 arrivals.setdefault(instance.study_instance_uid, []).append(instance.received_at)
     for study_instance_uid in sorted(arrivals):  # always in this order: two recorders must not wait for each other
@@ -81,7 +102,7 @@ def _known(instance: ReceivedInstance, same_uid: Collection[_Kept]) -> Recorded 
     for kept in same_uid:
         if kept.path == str(instance.path):
             return Recorded(kept.role)  # an earlier attempt of this call was committed, though its answer got lost
-        if kept.sha256 == instance.sha256:
+        if kept.sha256 == instance.sha256 and not kept.is_purged:
             return Recorded.SAME_AGAIN
     return None
 
@@ -89,7 +110,25 @@ def _known(instance: ReceivedInstance, same_uid: Collection[_Kept]) -> Recorded 
 def _role(same_uid: Collection[_Kept]) -> Recorded:
     if any(not kept.path for kept in same_uid):
         return Recorded.OWN_RESULT
-    return Recorded.CONFLICT if same_uid else Recorded.NEW
+    is_taken = any(kept.role == Recorded.NEW.value and not kept.is_purged for kept in same_uid)
+    return Recorded.CONFLICT if is_taken else Recorded.NEW
+
+
+def _taken_back(connection: Connection, instance: ReceivedInstance, role: Recorded) -> bool:
+    """Puts it into the row of one whose file was deleted: the study may be sent again, as it was or corrected."""
+    purged = and_(INSTANCE.c.sop_instance_uid == instance.sop_instance_uid, INSTANCE.c.purged_at.is_not(None))
+    same_bytes = INSTANCE.c.sha256 == instance.sha256
+    number = connection.execute(
+        select(INSTANCE.c.id)
+        .where(purged, or_(same_bytes, INSTANCE.c.role == role.value))
+        .order_by(same_bytes.desc(), INSTANCE.c.id)
+        .limit(1)
+    ).scalar()
+    if number is None:
+        return False
+    values = _row(instance, role) | {"purged_at": None}
+    connection.execute(update(INSTANCE).where(INSTANCE.c.id == number).values(values))
+    return True
 
 
 def _row(instance: ReceivedInstance, role: Recorded) -> dict[str, object]:

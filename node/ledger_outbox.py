@@ -72,6 +72,11 @@ def _list_results(connection: Connection, study_id: int, results: Sequence[Resul
         ).rowcount
         if taken_over:
             connection.execute(
+                update(RESULT)  # its file was deleted, and has been made again
+                .where(RESULT.c.sop_instance_uid == result.sop_instance_uid, RESULT.c.purged_at.is_not(None))
+                .values(path=str(result.path), sha256=result.sha256, purged_at=None)
+            )
+            connection.execute(
                 update(DELIVERY).where(DELIVERY.c.sop_instance_uid == result.sop_instance_uid).values(study_id=study_id)
             )
             continue

@@ -121,6 +121,14 @@ class Spool:
         """Deletes a file that nobody was promised; one that is not there is no error."""
         self.absolute(path).unlink(missing_ok=True)
 
+    def remove_all(self, paths: Iterable[Path]) -> None:
+        """Deletes files for good: when this returns, a power cut does not bring them back. Raises ``OSError``."""
+        files = [self.absolute(path) for path in paths]
+        for file in files:
+            file.unlink(missing_ok=True)
+        for directory in {file.parent for file in files}:
+            _make_durable(directory)
+
     def absolute(self, path: PurePath) -> Path:
         """Where a path that the spool gave out lies.
 

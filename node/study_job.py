@@ -18,7 +18,7 @@ from typing import Any, Protocol, TypeVar
 import pydicom
 
 from inference.report import Declined, Report
-from node import logs, rendition, routing, study_files
+from node import logs, rendition, routing, study_files, words
 from node.ledger import Ledger, LedgerUnavailable, WrongState
 from node.records import ReceivedInstance, ResultObject, StudyRecord, StudyState
 from node.settings import Settings
@@ -156,6 +156,9 @@ class StudyJob:
         graded_before = self._when_available(lambda: self._ledger.graded_digest(study.study_instance_uid))
         if study.digest in graded_before:
             return _ended(StudyState.UNCHANGED, "the MR images are those of an earlier generation, whose results stand")
+        purged, since = self._when_available(lambda: self._ledger.retention.purged_images(study.study_instance_uid))
+        if purged and since is not None:
+            return _ended(StudyState.DECLINED, words.images_purged(purged, since))
         images = self._when_available(lambda: self._ledger.instances(study.study_id))
         files = study_files.read(self._spool.absolute(image.path) for image in images)
         lost = self._unreadable_mr(images, files)

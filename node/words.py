@@ -38,6 +38,15 @@ def count(number: int, what: str) -> str:
     return f"{number} {what[:-1]}ies" if what.endswith("y") else f"{number} {what}s"
 
 
+def images_purged(number: int, since: datetime) -> str:
+    """Why a study cannot be graded again: retention has had its images."""
+    verb = "was" if number == 1 else "were"
+    return (
+        f"{count(number, 'image')} of it {verb} deleted on {since:%Y-%m-%d}, after the archives had proved that they "
+        "hold its results: send the whole study again"
+    )
+
+
 def _two(whole: int, large: int, large_name: str, small: int, small_name: str) -> str:
     first, rest = divmod(whole, large)
     second = rest // small
