@@ -29,6 +29,7 @@ from node.ledger_database import (
 )
 from node.ledger_dead_letters import DeadLetters, retry_study
 from node.ledger_proofs import Proofs
+from node.ledger_retention import Retention
 from node.ledger_schema import STUDY
 from node.ledger_timeline import Timelines
 from node.ledger_workers import LedgerWorkers
@@ -72,6 +73,7 @@ class Ledger:
         self.archives = LedgerArchives(database)
         self.dead_letters = DeadLetters(database)
         self.proofs = Proofs(database)
+        self.retention = Retention(database)
         self.timelines = Timelines(database)
         self.workers = LedgerWorkers(database)
 
