@@ -120,6 +120,7 @@ def series_counts(connection: Connection, study_instance_uid: str) -> tuple[Seri
     rows = connection.execute(
         select(INSTANCE.c.series_instance_uid, func.min(INSTANCE.c.modality), func.count())
         .where(INSTANCE.c.study_instance_uid == study_instance_uid, INSTANCE.c.role == Recorded.NEW)
+        .where(INSTANCE.c.purged_at.is_(None))
         .group_by(INSTANCE.c.series_instance_uid)
     )
     return tuple(
