@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import subprocess
 import time
@@ -23,13 +24,24 @@ DICOMWEB_PLUGIN = Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so")
 class Orthanc:
     dicom_port: int
     http_port: int
+    login: str = ""
+    """user:password of basic authentication, where it asks for one."""
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.http_port}"
+
+    def _open(self, request: urllib.request.Request, timeout_s: float) -> Any:
+        if self.login:
+            request.add_header("Authorization", f"Basic {base64.b64encode(self.login.encode()).decode()}")
+        return urllib.request.urlopen(request, timeout=timeout_s)
 
     def ask(self, path: str, body: Any = None, *, raw: bytes | None = None) -> Any:
         """One REST call; JSON in and out."""
         data = raw if raw is not None else (None if body is None else json.dumps(body).encode())
-        request = urllib.request.Request(f"http://127.0.0.1:{self.http_port}{path}", data=data)
+        request = urllib.request.Request(f"{self.url}{path}", data=data)
         request.add_header("Accept", "application/json, application/dicom+json")
-        with urllib.request.urlopen(request, timeout=120) as answer:
+        with self._open(request, 120) as answer:
             return json.loads(answer.read() or b"null")
 
     def upload(self, folder: Path) -> str:
@@ -46,9 +58,8 @@ class Orthanc:
         assert sent["FailedInstancesCount"] == 0, sent
 
     def ask_put(self, path: str, body: Any) -> None:
-        url = f"http://127.0.0.1:{self.http_port}{path}"
-        request = urllib.request.Request(url, data=json.dumps(body).encode(), method="PUT")
-        urllib.request.urlopen(request, timeout=30).close()
+        request = urllib.request.Request(f"{self.url}{path}", data=json.dumps(body).encode(), method="PUT")
+        self._open(request, 30).close()
 
     def qido_series(self, study_instance_uid: str) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = self.ask(
@@ -61,17 +72,16 @@ class Orthanc:
         query = {"Level": "Instance", "Query": {"StudyInstanceUID": study_instance_uid, "Modality": modality}}
         files = []
         for instance in self.ask("/tools/find", query):
-            url = f"http://127.0.0.1:{self.http_port}/instances/{instance}/file"
-            with urllib.request.urlopen(url, timeout=60) as answer:
+            with self._open(urllib.request.Request(f"{self.url}/instances/{instance}/file"), 60) as answer:
                 files.append(answer.read())
         return files
 
 
 @contextmanager
-def running(program: Path, folder: Path) -> Iterator[Orthanc]:
-    """Start Orthanc with its storage in ``folder``; yields when it answers."""
+def running(program: Path, folder: Path, *, login: str = "", **more: Any) -> Iterator[Orthanc]:
+    """Start Orthanc with its storage in ``folder`` and ``more`` settings of its own; yields when it answers."""
     folder.mkdir(parents=True, exist_ok=True)
-    orthanc = Orthanc(dicom_port=free_port(), http_port=free_port())
+    orthanc = Orthanc(dicom_port=free_port(), http_port=free_port(), login=login)
     settings = {
         "Name": "test archive",
         "StorageDirectory": str(folder / "storage"),
@@ -86,7 +96,7 @@ def running(program: Path, folder: Path) -> Iterator[Orthanc]:
         "DicomModalitiesInDatabase": True,
         "Plugins": [str(DICOMWEB_PLUGIN)],
         "DicomWeb": {"Enable": True, "Root": "/dicom-web/"},
-    }
+    } | more
     config = folder / "orthanc.json"
     config.write_text(json.dumps(settings), encoding="utf-8")
     with (folder / "orthanc.log").open("wb") as log:
