@@ -1,4 +1,5 @@
-"""The process that watches the ledger: closes studies that have fallen quiet, and sends results that are due.
+"""The process that watches the ledger: closes studies that have fallen quiet, sends results that are due, has archives
+prove that they hold them, and deletes what is proven long enough.
 
 Each archive has a tick, and so a thread, of its own: one that is down or slow delays no other.
 """
@@ -11,12 +12,14 @@ from collections.abc import Callable
 from datetime import datetime
 from functools import partial
 
-from node import assembly, query, sending
+from node import assembly, query, quiet_libraries, sending
 from node.enquiries import Enquiries
 from node.ledger import Ledger, open_ledger
+from node.retention import Keeper
 from node.settings import Settings
 from node.spool import Spool
 from node.ticks import Tick, Ticks
+from node.verification import Prover
 
 logger = logging.getLogger(__name__)
 
@@ -28,8 +31,10 @@ Now = Callable[[], datetime]
 
 def run(settings: Settings, *, stop: threading.Event, on_ready: Callable[[], None], now: Now) -> None:
     """Run until ``stop`` is set."""
+    quiet_libraries.prepare()
     ledger = open_ledger(settings.database_url)
-    post = sending.Post(ledger, Spool(settings.spool_dir, minimum_free_bytes=0), settings, now)
+    spool = Spool(settings.spool_dir, minimum_free_bytes=0)
+    post = sending.Post(ledger, spool, settings, now)
     our_ae_title = settings.receiver.ae_title
     enquiries = Enquiries(ledger, lambda asked, uid: query.series_counts(asked, our_ae_title, uid))
     ticks = Ticks(
@@ -52,6 +57,16 @@ def run(settings: Settings, *, stop: threading.Event, on_ready: Callable[[], Non
                 )
                 for archive in settings.archives
             ),
+            *(
+                Tick(
+                    name=f"asking {archive.name} for proof",
+                    every_s=LOOK_EVERY_S,
+                    run=Prover(archive, settings, ledger, spool, now).look,
+                )
+                for archive in settings.archives
+                if archive.proof != "none"
+            ),
+            Tick(name="retention", every_s=OLD_EVERY_S, run=Keeper(settings, ledger, spool, now).look),
         ]
     )
     ticks.start()
