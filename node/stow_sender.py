@@ -246,7 +246,7 @@ def _refusal(answer: requests.Response) -> Failure:
         return Failure(what=what, permanent=True, content_refused=True)
     if code in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
         what += ": stow_token_file or stow_password_file is not accepted"
-    elif answer.is_redirect or code in (HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED):
+    elif code // 100 == 3 or code in (HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED):
         what += ": is stow_url right?"
     return Failure(what=what, permanent=False, of_archive=True, out_of_reach=True, retry_after_s=_retry_after_s(answer))
 
