@@ -42,19 +42,24 @@ class Shift:
         self._name = name
         self._dead_after_s = dead_after_s
         self._leave = leave
+        self._launched = False
         self._leads = False
         self._idle_before: frozenset[str] = frozenset()
 
-    def begin(self, *, forebears: str) -> None:
-        """Enter, start working, and take up at once what dead ones left; see ``LedgerWorkers.begin``."""
+    def enter(self, *, forebears: str) -> None:
+        """From now on this worker must beat; see ``LedgerWorkers.begin``."""
         self._ledger.workers.begin(self._name, forebears=forebears)
+
+    def launch(self) -> None:
+        """Start working, and take up at once what dead ones left."""
         self._engine.launch()
+        self._launched = True
         self.beat()
 
     def beat(self) -> None:
         """Say that this worker lives. One that has been declared dead ends itself: its studies are others' now."""
         # read before the beat: who holds a job entered before it took it, so that whoever lives is among the living
-        held = self._engine.held()
+        held = self._engine.held() if self._launched else {}
         standing = self._ledger.workers.beat(self._name, dead_after_s=self._dead_after_s)
         if standing is None:
             logger.error("declared dead after %g s without a beat: the worker ends itself", self._dead_after_s)
@@ -70,6 +75,8 @@ class Shift:
 
     def enqueue(self) -> None:
         """See to it that there is a job for each study that waits, and for each whose job was lost while it ran."""
+        if not self._launched:
+            return
         studies = (*self._ledger.grading_studies(), *self._ledger.queued_studies()[:QUEUE_AHEAD])
         self._engine.enqueue([(study.study_id, study.round) for study in studies], restart_ended=self._leads)
 

@@ -1,21 +1,24 @@
 """A node whose networks are replaced by an answer that takes a while: for tests of everything around the networks.
 
 Run as a program: ``python -m tests.stand_in_node CONFIG SECONDS``. The replacement is made again in every process, for
-each part of the node imports this module as its main one. A study whose Study ID is POISON kills its worker.
+each part of the node imports this module as its main one. Studies with certain Study IDs harm their worker.
 """
 
 from __future__ import annotations
 
+import ctypes
 import os
+import resource
 import signal
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
+import psutil
 import pydicom
 
 from inference.report import ModelIdentity, Report
@@ -43,14 +46,30 @@ def _with_stand_in(name: str, chosen: settings.Settings, stop: threading.Event, 
     _work(name, chosen, stop, supervisor)
 
 
+def _use_up_memory() -> None:
+    """Under a limit of 300 MB more than there is: a MemoryError, as in a container that is too small."""
+    in_use = psutil.Process().memory_info().vms
+    resource.setrlimit(resource.RLIMIT_AS, (in_use + 300 * 2**20, resource.RLIM_INFINITY))
+    kept = [bytearray(2**20) for _ in range(2**20)]
+    raise AssertionError(f"{len(kept)} MB fit under the limit")
+
+
+HARM: Mapping[str, Callable[[], object]] = {
+    "POISON": lambda: os.kill(os.getpid(), signal.SIGKILL),
+    "GREEDY": _use_up_memory,
+    # a C function that keeps Python's interpreter lock: no other thread of the process runs any more
+    "SEIZING": lambda: ctypes.PyDLL(None).sleep(3600),
+}
+"""Study ID -> what such a study does to its worker."""
+
+
 def grade(instances: Sequence[pydicom.Dataset], **_: object) -> Report:
     """The drawn study's report, as if these were its images."""
     from dataclasses import replace
 
     from tests.report_factories import graded_study
 
-    if instances[0].get("StudyID") == "POISON":
-        os.kill(os.getpid(), signal.SIGKILL)
+    HARM.get(instances[0].get("StudyID"), lambda: None)()
     time.sleep(_grading_s)
     report = graded_study().report
     in_order = sorted(instances, key=lambda item: int(item.InstanceNumber))

@@ -1,7 +1,7 @@
 """Many kills at random moments: of every part and of the whole node, while studies come without end.
 
 ``WORKFLOW_KILLS`` says how many (20 by default). The networks are replaced by an answer that takes a moment, for it is
-not they that are tested (``test_every_step.py`` kills around the real ones); the images are the phantom's, the archive is
+not they that are tested (`test_every_step.py` kills around the real ones); the images are the phantom's, the archive is
 an Orthanc.
 """
 
@@ -27,6 +27,8 @@ from tests.node_process import Archive, configured
 
 KILLS = int(os.environ.get("WORKFLOW_KILLS", "20"))
 ANSWER_S = 0.3
+STEPS_BETWEEN = 60
+"""Between two kills, at most; a study takes about 40, and 75 to come in."""
 VICTIMS = ("receiver", "worker", "worker", "dispatcher", "dispatcher", "node")
 
 pytestmark = [
@@ -50,12 +52,14 @@ def test_many_kills_lose_nothing_and_double_nothing(tmp_path: Path, require_prog
         try:
             node.start()
             feeder.start()
+            node.wait((node.folder / "trace").exists)
             while kills.total() < KILLS:
-                time.sleep(chance.uniform(0.1, 2.5))
+                _steps_go_by(node, chance.randint(0, STEPS_BETWEEN))
+                time.sleep(chance.uniform(0.0, 0.05))
                 victim = chance.choice(VICTIMS)
                 if _kill(node, victim):
                     kills[victim] += 1
-                    hit[node.trace()[-1] if (node.folder / "trace").exists() else "nothing yet"] += 1
+                    hit[node.trace()[-1]] += 1
             over.set()
             feeder.join()
             node.wait(lambda: _delivered(node) == len(sent), within_s=600)
@@ -96,6 +100,14 @@ def _send_studies(node: SteppedNode, folder: Path, sent: list[str], over: thread
             sent.append(str(images[0].StudyInstanceUID))
             send(images, node, folder / f"study{number}")
         over.wait(1)
+
+
+def _steps_go_by(node: SteppedNode, count: int) -> None:
+    """Wait until the node has gone so many steps, at most half a minute: time alone says little on a busy machine."""
+    deadline = time.monotonic() + 30
+    until = len(node.trace()) + count
+    while len(node.trace()) < until and time.monotonic() < deadline:
+        time.sleep(0.01)
 
 
 def _kill(node: SteppedNode, victim: str) -> bool:

@@ -202,6 +202,46 @@ def test_a_study_that_kills_its_worker_is_set_aside_and_the_others_are_graded(tm
         assert failed.reason == "its worker stopped 2 times before an end"
 
 
+def test_a_study_that_uses_up_memory_is_tried_twice_and_the_others_are_graded(tmp_path: Path) -> None:
+    with answering() as archive, stand_in(tmp_path / "node", archive, grading_s=0.1) as node:
+        send(study(1, study_id="GREEDY"), node, tmp_path / "greedy")
+        until(lambda: StudyState.GRADING in states(node), 30, node)
+        send(study(2), node, tmp_path / "good")
+        until(lambda: states(node) == {StudyState.FAILED: 1, StudyState.DELIVERED: 1}, 120, node)
+        every_result_arrived_once(archive, 1)
+        ledger = node.ledger()
+        (failed,) = [row.study for row in ledger.study_overview(limit=9) if row.study.state is StudyState.FAILED]
+        ledger.close()
+        assert failed.attempts == 2
+        assert failed.reason.startswith("out of memory: MemoryError at tests/stand_in_node.py:")
+        assert node.words().count("the worker ended with status 5") == 2
+
+
+def test_a_study_that_stops_every_thread_of_its_worker_is_ended_and_the_others_are_graded(tmp_path: Path) -> None:
+    limits = f"[inference]\ntime_limit_s = 1\n{SHORT}"
+    with answering() as archive, stand_in(tmp_path / "node", archive, grading_s=0.1, extra=limits) as node:
+        send(study(1, study_id="SEIZING"), node, tmp_path / "seizing")
+        until(lambda: StudyState.GRADING in states(node), 30, node)
+        send(study(2), node, tmp_path / "good")
+        until(lambda: states(node) == {StudyState.FAILED: 1, StudyState.DELIVERED: 1}, 120, node)
+        every_result_arrived_once(archive, 1)
+
+
+def test_a_node_that_is_stopped_while_it_grades_blames_no_study(tmp_path: Path) -> None:
+    with answering() as archive, stand_in(tmp_path / "node", archive, grading_s=60) as node:
+        send(study(1), node, tmp_path / "study")
+        until(lambda: StudyState.GRADING in states(node), 30, node)
+        node.stop()
+        assert states(node) == {StudyState.QUEUED: 1}
+        node.grading_s = 0.1
+        node.start()
+        until(lambda: states(node) == {StudyState.DELIVERED: 1}, 60, node)
+        ledger = node.ledger()
+        (row,) = ledger.study_overview(limit=9)
+        ledger.close()
+        assert row.study.attempts == 1
+
+
 def test_a_study_that_hangs_is_ended_and_set_aside(tmp_path: Path) -> None:
     limits = f"[inference]\nmaximum_attempts = 2\ntime_limit_s = 2\n{SHORT}"
     with answering() as archive, stand_in(tmp_path / "node", archive, grading_s=3600, extra=limits) as node:

@@ -48,13 +48,23 @@ class Worker:
             dead_after_s=DEAD_AFTER_S,
             leave=self.left.append,
         )
-        self.shift.begin(forebears=f"{place}:")
+        self.shift.enter(forebears=f"{place}:")
+        self.shift.launch()
 
 
 def test_at_its_start_it_takes_up_what_dead_ones_left(ledger: Ledger) -> None:
     worker = Worker(ledger, "a", Queue({"study-1-0": "a:0", "study-2-0": "an older version's"}))
     assert worker.queue.launched
     assert worker.queue.back == [["study-1-0", "study-2-0"]]
+
+
+def test_before_it_works_it_beats_and_takes_up_nothing(ledger: Ledger) -> None:
+    queue = Queue({"study-1-0": "dead:1"})
+    shift = Shift(ledger, queue, name="a:1", dead_after_s=DEAD_AFTER_S)  # type: ignore[arg-type]
+    shift.enter(forebears="a:")
+    shift.beat()
+    shift.enqueue()
+    assert queue.back == []
 
 
 def test_what_living_ones_have_is_left_to_them(ledger: Ledger) -> None:
