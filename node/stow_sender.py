@@ -69,7 +69,7 @@ def probe(server: WebServer) -> Failure | None:
             answer = session.options(f"{server.url}/studies", timeout=(server.connect_timeout_s, 30))
     except (BadCredentials, BadCertificates, requests.RequestException) as error:
         return _unanswered(error, server)
-    if (answer.ok and not answer.is_redirect) or answer.status_code in _WORKS:
+    if answer.status_code // 100 == 2 or answer.status_code in _WORKS:
         return None
     return _refusal(answer)
 
