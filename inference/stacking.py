@@ -78,6 +78,27 @@ def stack_frames(frames: Sequence[Frame]) -> Stacked:
     return Stacked(volume=volume, notes=tuple(notes))
 
 
+def missing_slices(frames: Sequence[Frame]) -> int:
+    """How many slices lack between the first and the last position, in any order; 0 where positions do not tell.
+
+    The smallest distance is taken for the distance of neighbours; all others must be multiples of it.
+    """
+    placed = [frame for frame in frames if frame.position_lps_mm is not None and frame.normal is not None]
+    if not placed:
+        return 0
+    normal = _normal(placed[0])
+    gaps_mm = np.diff(sorted(float(_position(frame) @ normal) for frame in placed))
+    gaps_mm = gaps_mm[gaps_mm > SAME_POSITION_MM]
+    if not gaps_mm.size:
+        return 0
+    steps = np.rint(gaps_mm / gaps_mm.min())
+    usual_mm = float(np.median(gaps_mm / steps))
+    tolerance_mm = max(SLICE_SPACING_TOLERANCE * usual_mm, SLICE_SPACING_TOLERANCE_MM)
+    if (np.abs(gaps_mm - steps * usual_mm) > tolerance_mm * steps).any():
+        return 0
+    return int((steps - 1).sum())
+
+
 def _require_one_grid(frames: Sequence[Frame]) -> None:
     for frame in frames:
         where = f"image {frame.sop_instance_uid}, frame {frame.number}"

@@ -1,17 +1,20 @@
 """Which studies are complete at a given moment, and why. Pure.
 
 DICOM has no word for "that was the last image". The archive that sends may know how many there are; else time since the
-last one is the evidence there is. A study that never falls quiet, or never becomes whole, is closed all the same, so
-that a sender that repeats itself for ever, or a slice that was lost, cannot hold a patient's grading back.
+last one is the evidence there is, and a gap between the slices of the series to be graded speaks against it. A study
+that never falls quiet, or never becomes whole, is closed all the same, so that a sender that repeats itself for ever,
+or a slice that was lost, cannot hold a patient's grading back.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 from node.records import OpenStudy, SeriesCount
+
+LAST_OF_ALL = datetime.max.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -22,6 +25,8 @@ class Closing:
     reason: str
     last_received_at: datetime
     """What the decision rests on: an image that came later than this forbids the closing."""
+    graded_series: str = ""
+    """The series that this is all about, where the study is to start early; empty: all of it."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -42,19 +47,48 @@ class Comparison:
     """Images that the archive has in these series."""
     mr_series_not_begun: int
     """Of a study of which the archive sends only some series, these never come."""
+    series_lacking: frozenset[str] = frozenset()
+    """The series that lack images."""
 
 
 def compare(received: Iterable[SeriesCount], archive: Iterable[SeriesCount]) -> Comparison:
     """Counts of the series that came beside the archive's; series whose number the archive does not tell are whole."""
     came = {series.series_instance_uid: series.instance_count or 0 for series in received}
     missing = expected = not_begun = 0
+    lacking = set()
     for series in archive:
         if series.series_instance_uid not in came:
             not_begun += series.modality == "MR"
         elif series.instance_count is not None:
             expected += series.instance_count
             missing += max(0, series.instance_count - came[series.series_instance_uid])
-    return Comparison(missing=missing, expected=expected, mr_series_not_begun=not_begun)
+            if came[series.series_instance_uid] < series.instance_count:
+                lacking.add(series.series_instance_uid)
+    return Comparison(
+        missing=missing, expected=expected, mr_series_not_begun=not_begun, series_lacking=frozenset(lacking)
+    )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Seen:
+    """The series of a study that would be graded, as far as it has come."""
+
+    series_instance_uid: str
+    """Empty: none has come yet."""
+    slices: int
+    missing_slices: int
+    """Between those that came."""
+    last_received_at: datetime
+    """When the last image of this series came."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EarlyStart:
+    """When the series to be graded counts as whole while others still arrive."""
+
+    series_quiet_s: float
+    """No image of it came for this long."""
+    minimum_slices: int
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -67,54 +101,95 @@ class Rules:
     """... or for as long as is set for the AE title that sends it ..."""
     maximum_wait_s: float
     """... and at the latest this long after its first image."""
+    early: EarlyStart | None = None
+    """None: the whole study is waited for."""
 
 
 def due(
-    studies: Iterable[OpenStudy], rules: Rules, *, compared: Mapping[int, Comparison], now: datetime
+    studies: Iterable[OpenStudy],
+    rules: Rules,
+    *,
+    compared: Mapping[int, Comparison],
+    seen: Mapping[int, Seen],
+    now: datetime,
 ) -> tuple[Closing, ...]:
     """The studies to close at ``now``.
 
     Args:
         compared: for the studies (by ``study_id``) whose archive was asked after their last image. One that is whole
             closes at once, one that lacks images only when the maximum is over.
+        seen: for the studies whose images were looked at after the last of them came.
     """
-    decided = (_decide(study, rules, compared.get(study.study_id), now) for study in studies)
+    decided = (_decide(study, rules, compared.get(study.study_id), seen.get(study.study_id), now) for study in studies)
     return tuple(closing for closing in decided if closing is not None)
 
 
-def waiting(studies: Iterable[OpenStudy], compared: Mapping[int, Comparison]) -> tuple[Waiting, ...]:
-    """The studies that the archive has more images of, in words for the operator."""
-    return tuple(
-        Waiting(study_id=study.study_id, reason=f"waits: {_lack(compared[study.study_id])}")
-        for study in studies
-        if study.study_id in compared and compared[study.study_id].missing
+def waiting(
+    studies: Iterable[OpenStudy], *, compared: Mapping[int, Comparison], seen: Mapping[int, Seen]
+) -> tuple[Waiting, ...]:
+    """The studies of which more is expected, in words for the operator."""
+    lacks = ((study.study_id, _lacks(compared.get(study.study_id), seen.get(study.study_id))) for study in studies)
+    return tuple(Waiting(study_id=study_id, reason=f"waits: {lack}") for study_id, lack in lacks if lack)
+
+
+def _decide(
+    study: OpenStudy, rules: Rules, known: Comparison | None, seen: Seen | None, now: datetime
+) -> Closing | None:
+    series = seen.series_instance_uid if seen is not None and rules.early is not None else ""
+    lacking = known.series_lacking if known is not None else frozenset()
+    if seen is not None and rules.early is not None and _may_start(study, seen, lacking, rules.early, now):
+        quiet = f"{seen.slices} slices, none new for {rules.early.series_quiet_s:g} s"
+        reason = f"the series to be graded is whole ({quiet}), the rest may still come"
+        return _closing(study, reason, LAST_OF_ALL, series)
+    if reason := _why_now(study, rules, known, seen, now):
+        return _closing(study, reason, study.last_received_at, series)
+    return None
+
+
+def _may_start(study: OpenStudy, seen: Seen, lacking: Collection[str], early: EarlyStart, now: datetime) -> bool:
+    # a later generation starts early only where it brings images of that series: else each further image would be one
+    return (
+        bool(seen.series_instance_uid)
+        and seen.series_instance_uid not in lacking
+        and not seen.missing_slices
+        and seen.slices >= early.minimum_slices
+        and seen.last_received_at >= study.first_received_at
+        and now - seen.last_received_at >= timedelta(seconds=early.series_quiet_s)
     )
 
 
-def _decide(study: OpenStudy, rules: Rules, known: Comparison | None, now: datetime) -> Closing | None:
-    quiet_s, maximum_wait_s = rules.quiet_s_of.get(study.calling_ae_title, rules.quiet_s), rules.maximum_wait_s
+def _closing(study: OpenStudy, reason: str, last_received_at: datetime, series: str) -> Closing:
     images = f"{study.instance_count} image{'' if study.instance_count == 1 else 's'}"
-    quiet = now - study.last_received_at >= timedelta(seconds=quiet_s)
-    over = now - study.first_received_at >= timedelta(seconds=maximum_wait_s)
-    if known is not None and known.missing:
-        reason = f"{_lack(known)}, and {maximum_wait_s:g} s are over since the first image" if over else ""
-    elif known is not None and not known.mr_series_not_begun:
-        reason = "all that the sending archive has"
-    elif quiet and known is not None:
-        series = known.mr_series_not_begun
-        reason = f"no new image for {quiet_s:g} s; {series} MR series of the sending archive did not come at all"
-    elif quiet:
-        reason = f"no new image for {quiet_s:g} s"
-    else:
-        reason = f"still receiving {maximum_wait_s:g} s after the first image" if over else ""
-    if not reason:
-        return None
     return Closing(
         study_id=study.study_id,
         reason=f"closed with {images}: {reason}",
-        last_received_at=study.last_received_at,
+        last_received_at=last_received_at,
+        graded_series=series,
     )
 
 
-def _lack(known: Comparison) -> str:
-    return f"{known.missing} of {known.expected} images that the sending archive has are missing"
+def _why_now(study: OpenStudy, rules: Rules, known: Comparison | None, seen: Seen | None, now: datetime) -> str:
+    """Why the study is to be closed at ``now``; empty: it is not."""
+    quiet_s, maximum_wait_s = rules.quiet_s_of.get(study.calling_ae_title, rules.quiet_s), rules.maximum_wait_s
+    quiet = now - study.last_received_at >= timedelta(seconds=quiet_s)
+    over = now - study.first_received_at >= timedelta(seconds=maximum_wait_s)
+    if lack := _lacks(known, seen):
+        return f"{lack}, and {maximum_wait_s:g} s are over since the first image" if over else ""
+    if known is not None and not known.mr_series_not_begun:
+        return "all that the sending archive has"
+    if quiet and known is not None:
+        series = known.mr_series_not_begun
+        return f"no new image for {quiet_s:g} s; {series} MR series of the sending archive did not come at all"
+    if quiet:
+        return f"no new image for {quiet_s:g} s"
+    return f"still receiving {maximum_wait_s:g} s after the first image" if over else ""
+
+
+def _lacks(known: Comparison | None, seen: Seen | None) -> str:
+    """What is missing for sure. An archive that was asked knows better than the positions of slices."""
+    if known is not None and known.missing:
+        return f"{known.missing} of {known.expected} images that the sending archive has are missing"
+    if known is None and seen is not None and seen.missing_slices:
+        missing = "1 slice is" if seen.missing_slices == 1 else f"{seen.missing_slices} slices are"
+        return f"{missing} missing between the {seen.slices} that came of the series to be graded"
+    return ""

@@ -15,6 +15,7 @@ from functools import partial
 from node import assembly, query, quiet_libraries, sending
 from node.enquiries import Enquiries
 from node.ledger import Ledger, open_ledger
+from node.looks import Looks
 from node.retention import Keeper
 from node.settings import Settings
 from node.spool import Spool
@@ -42,7 +43,7 @@ def run(settings: Settings, *, stop: threading.Event, on_ready: Callable[[], Non
             Tick(
                 name="closing studies",
                 every_s=LOOK_EVERY_S,
-                run=partial(close_studies, ledger, settings, now, enquiries),
+                run=partial(close_studies, ledger, settings, now, enquiries, Looks(ledger, spool)),
             ),
             Tick(name="ending strays", every_s=OLD_EVERY_S, run=partial(sending.end_strays, post)),
             Tick(name="giving up", every_s=OLD_EVERY_S, run=partial(sending.give_up_old, post)),
@@ -75,17 +76,18 @@ def run(settings: Settings, *, stop: threading.Event, on_ready: Callable[[], Non
     ticks.stop()
 
 
-def close_studies(ledger: Ledger, settings: Settings, now: Now, enquiries: Enquiries) -> None:
+def close_studies(ledger: Ledger, settings: Settings, now: Now, enquiries: Enquiries, looks: Looks) -> None:
     """Close every study that is due, unless an image came meanwhile; note what the others wait for."""
     studies = ledger.open_studies()
+    looks.forget_all_but(studies)
     compared = enquiries.known_of(studies)
-    rules = assembly.Rules(
-        quiet_s=settings.assembly.quiet_s,
-        quiet_s_of={item.ae_title: item.quiet_s for item in settings.senders if item.quiet_s is not None},
-        maximum_wait_s=settings.assembly.maximum_wait_s,
-    )
-    due = assembly.due(studies, rules, compared=compared, now=now())
-    for wait in assembly.waiting(studies, compared):
+    rules = _rules(settings)
+    moment = now()
+    seen = looks.at_quiet_series_of(studies, rules.early.series_quiet_s, moment) if rules.early else {}
+    ripe = {closing.study_id for closing in assembly.due(studies, rules, compared=compared, seen=seen, now=moment)}
+    seen = {**seen, **looks.at_all_of([study for study in studies if study.study_id in ripe])}
+    due = assembly.due(studies, rules, compared=compared, seen=seen, now=moment)
+    for wait in assembly.waiting(studies, compared=compared, seen=seen):
         ledger.note_waiting(wait.study_id, wait.reason)
     priorities = {item.ae_title: item.priority for item in settings.senders}
     senders = {study.study_id: study.calling_ae_title for study in studies}
@@ -95,7 +97,19 @@ def close_studies(ledger: Ledger, settings: Settings, now: Now, enquiries: Enqui
             last_received_at=closing.last_received_at,
             reason=closing.reason,
             priority=priorities.get(senders[closing.study_id], 0),
+            graded_series=closing.graded_series,
             now=now(),
         )
         if closed:
             logger.info("%s", closing.reason, extra={"study_id": closing.study_id})
+
+
+def _rules(settings: Settings) -> assembly.Rules:
+    wanted = settings.assembly
+    early = assembly.EarlyStart(series_quiet_s=wanted.series_quiet_s, minimum_slices=settings.inference.minimum_slices)
+    return assembly.Rules(
+        quiet_s=wanted.quiet_s,
+        quiet_s_of={item.ae_title: item.quiet_s for item in settings.senders if item.quiet_s is not None},
+        maximum_wait_s=wanted.maximum_wait_s,
+        early=early if wanted.start_early else None,
+    )

@@ -11,12 +11,10 @@ from datetime import datetime
 
 from sqlalchemy import Connection, select
 
-from node import ledger_arrivals as arrivals
 from node import ledger_deliveries as deliveries
 from node import ledger_intake as intake
 from node import ledger_outbox as outbox
 from node import ledger_overview as overview
-from node.group_commit import GroupCommit
 from node.ledger_archives import LedgerArchives
 from node.ledger_database import (
     Database,
@@ -29,6 +27,7 @@ from node.ledger_database import (
 )
 from node.ledger_dead_letters import DeadLetters, retry_study
 from node.ledger_proofs import Proofs
+from node.ledger_reception import Reception
 from node.ledger_retention import Retention
 from node.ledger_schema import STUDY
 from node.ledger_timeline import Timelines
@@ -38,11 +37,9 @@ from node.records import (
     DeliveryEvent,
     DeliveryState,
     HistoryEntry,
-    OpenStudy,
     ReceivedInstance,
     Recorded,
     ResultObject,
-    SeriesCount,
     StudyOverview,
     StudyRecord,
     StudyState,
@@ -64,12 +61,11 @@ def open_ledger(url: str) -> Ledger:
     return Ledger(open_database(url))
 
 
-class Ledger:
+class Ledger(Reception):
     """See the module. Made by ``open_ledger``."""
 
     def __init__(self, database: Database) -> None:
-        self._database = database
-        self._arrivals = GroupCommit(lambda images: database.write(lambda db: arrivals.record(db, images)))
+        super().__init__(database)
         self.archives = LedgerArchives(database)
         self.dead_letters = DeadLetters(database)
         self.proofs = Proofs(database)
@@ -79,49 +75,6 @@ class Ledger:
 
     def close(self) -> None:
         self._database.close()
-
-    # Images arrive.
-
-    def record_instance(self, instance: ReceivedInstance) -> Recorded:
-        """Writes down an object whose file is durable, and what it is: see ``Recorded``.
-
-        NEW counts into the generation that receives, or opens the next one. SAME_AGAIN writes nothing. CONFLICT and
-        OWN_RESULT are kept, but belong to no generation and open none.
-
-        Raises:
-            OutcomeUnknown: it may have been written down; its file must be kept.
-            LedgerError: it was not written down.
-        """
-        return self._arrivals.record(instance)
-
-    def is_own_result(self, sop_instance_uid: str) -> bool:
-        """Whether this node made the object."""
-        return self._database.read(lambda connection: arrivals.is_own_result(connection, sop_instance_uid))
-
-    def open_studies(self) -> tuple[OpenStudy, ...]:
-        """The generations that receive, the longest quiet first."""
-        return self._database.read(intake.open_studies)
-
-    def series_counts(self, study_instance_uid: str) -> tuple[SeriesCount, ...]:
-        """How many images of each series of the study have come."""
-        return self._database.read(lambda connection: intake.series_counts(connection, study_instance_uid))
-
-    def note_waiting(self, study_id: int, reason: str) -> None:
-        """Why a generation that receives is kept open, for the operator."""
-        self._database.write(lambda connection: intake.note_waiting(connection, study_id, reason))
-
-    def close_study(
-        self, study_id: int, *, last_received_at: datetime, reason: str, now: datetime, priority: int = 0
-    ) -> bool:
-        """RECEIVING -> QUEUED with a priority, with the set of its images and their digest fixed.
-
-        False, and nothing changed, when it does not receive any more or an image came after ``last_received_at``, the
-        time on which the decision to close was made.
-        """
-        return self._database.write(
-            lambda connection: intake.close(connection, study_id, last_received_at, reason, now)
-            and intake.prioritise(connection, study_id, priority)
-        )
 
     # The worker.
 

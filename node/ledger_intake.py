@@ -136,7 +136,9 @@ def note_waiting(connection: Connection, study_id: int, reason: str) -> None:
     )
 
 
-def close(connection: Connection, study_id: int, last_received_at: datetime, reason: str, now: datetime) -> bool:
+def close(  # noqa: PLR0913, PLR0917 - what it writes down
+    connection: Connection, study_id: int, last_received_at: datetime, graded_series: str, reason: str, now: datetime
+) -> bool:
     study = locked(connection, study_id)
     if study is None or study.state != StudyState.RECEIVING or study.last_received_at > last_received_at:
         return False
@@ -148,7 +150,7 @@ def close(connection: Connection, study_id: int, last_received_at: datetime, rea
         reason,
         now,
         closed_at=now,
-        digest=_digest(images),
+        digest=_digest(images, graded_series),
         instance_count=len(images),
         last_instance_id=images[-1].id,
     )
@@ -167,9 +169,13 @@ def _images_of(study_instance_uid: str) -> Select[Any]:
     )
 
 
-def _digest(images: list[Row[Any]] | Any) -> str:
-    """Over the MR objects where there are any: a report or a key object that arrives later changes nothing to grade."""
-    graded = [image for image in images if image.modality == "MR"] or images
+def _digest(images: list[Row[Any]] | Any, graded_series: str) -> str:
+    """Over the series that is graded where that is known, else over the MR objects where there are any.
+
+    A report, a key object or another series that arrives later changes nothing to grade.
+    """
+    of_series = [image for image in images if image.series_instance_uid == graded_series]
+    graded = of_series or [image for image in images if image.modality == "MR"] or images
     lines = sorted(f"{image.sop_instance_uid} {image.sha256}\n" for image in graded)
     return hashlib.sha256("".join(lines).encode("ascii")).hexdigest()
 

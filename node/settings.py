@@ -102,6 +102,10 @@ class AssemblySettings(SettingsTable):
     """A study closes when no new image came for this long."""
     maximum_wait_s: float = Field(default=3600, gt=0)
     """... and at the latest this long after its first image."""
+    start_early: bool = False
+    """Grade as soon as the T2 sagittal series is whole, while the rest of the study still arrives."""
+    series_quiet_s: float = Field(default=10, gt=0)
+    """With ``start_early``: that series is whole when no slice lacks and no new image of it came for this long."""
 
 
 class InferenceSettings(SettingsTable):

@@ -17,6 +17,7 @@ FILES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("
 DOORS_FOR_NODE = {
     "sr_templates.render",
     "inference.pipeline",
+    "inference.wholeness",
     "inference.weights",
     "inference.report",
     "inference.phantom",

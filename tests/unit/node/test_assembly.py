@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from node.assembly import Comparison, Rules, compare, due, waiting
+from node.assembly import LAST_OF_ALL, Comparison, EarlyStart, Rules, Seen, compare, due, waiting
 from node.records import OpenStudy, SeriesCount
 
 NOON = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
@@ -30,7 +30,11 @@ def series(uid: str, count: int | None, modality: str = "MR") -> SeriesCount:
 
 def test_a_study_that_was_quiet_for_the_quiet_time_closes_and_says_so() -> None:
     (closing,) = due(
-        [study(NOON, NOON)], Rules(quiet_s=30, maximum_wait_s=3600), compared={}, now=NOON + timedelta(seconds=30)
+        [study(NOON, NOON)],
+        Rules(quiet_s=30, maximum_wait_s=3600),
+        compared={},
+        seen={},
+        now=NOON + timedelta(seconds=30),
     )
     assert closing.study_id == 7
     assert closing.reason == "closed with 15 images: no new image for 30 s"
@@ -39,14 +43,22 @@ def test_a_study_that_was_quiet_for_the_quiet_time_closes_and_says_so() -> None:
 def test_a_study_that_got_an_image_29_seconds_ago_stays_open() -> None:
     first = NOON - timedelta(minutes=5)
     assert (
-        due([study(first, NOON)], Rules(quiet_s=30, maximum_wait_s=3600), compared={}, now=NOON + timedelta(seconds=29))
+        due(
+            [study(first, NOON)],
+            Rules(quiet_s=30, maximum_wait_s=3600),
+            compared={},
+            seen={},
+            now=NOON + timedelta(seconds=29),
+        )
         == ()
     )
 
 
 def test_a_study_that_never_falls_quiet_closes_after_the_longest_wait() -> None:
     now = NOON + timedelta(hours=1)
-    (closing,) = due([study(NOON, now, images=9000)], Rules(quiet_s=30, maximum_wait_s=3600), compared={}, now=now)
+    (closing,) = due(
+        [study(NOON, now, images=9000)], Rules(quiet_s=30, maximum_wait_s=3600), compared={}, seen={}, now=now
+    )
     assert closing.reason == "closed with 9000 images: still receiving 3600 s after the first image"
 
 
@@ -55,6 +67,7 @@ def test_a_single_image_is_not_called_images() -> None:
         [study(NOON, NOON, images=1)],
         Rules(quiet_s=2, maximum_wait_s=3600),
         compared={},
+        seen={},
         now=NOON + timedelta(seconds=2),
     )
     assert closing.reason == "closed with 1 image: no new image for 2 s"
@@ -63,7 +76,11 @@ def test_a_single_image_is_not_called_images() -> None:
 def test_the_closing_names_the_last_image_it_rests_on() -> None:
     last = NOON + timedelta(seconds=5)
     (closing,) = due(
-        [study(NOON, last)], Rules(quiet_s=1, maximum_wait_s=3600), compared={}, now=NOON + timedelta(minutes=1)
+        [study(NOON, last)],
+        Rules(quiet_s=1, maximum_wait_s=3600),
+        compared={},
+        seen={},
+        now=NOON + timedelta(minutes=1),
     )
     assert closing.last_received_at == last
 
@@ -79,7 +96,9 @@ def test_it_closes_exactly_when_one_of_the_two_times_is_over(
 ) -> None:
     last = NOON + timedelta(seconds=received_for)
     now = last + timedelta(seconds=quiet_for)
-    closes = bool(due([study(NOON, last)], Rules(quiet_s=quiet_s, maximum_wait_s=maximum_wait_s), compared={}, now=now))
+    closes = bool(
+        due([study(NOON, last)], Rules(quiet_s=quiet_s, maximum_wait_s=maximum_wait_s), compared={}, seen={}, now=now)
+    )
     is_quiet = now - last >= timedelta(seconds=quiet_s)
     is_too_long = now - NOON >= timedelta(seconds=maximum_wait_s)
     assert closes == (is_quiet or is_too_long)
@@ -89,15 +108,15 @@ def test_a_sender_can_have_a_quiet_time_of_its_own() -> None:
     ten_minutes = {"SLOWSCANNER": 600.0}
     now = NOON + timedelta(seconds=30)
     rules = Rules(quiet_s=30, maximum_wait_s=3600, quiet_s_of=ten_minutes)
-    assert due([study(NOON, NOON, sender="SLOWSCANNER")], rules, compared={}, now=now) == ()
-    (closing,) = due([study(NOON, NOON)], rules, compared={}, now=now)
+    assert due([study(NOON, NOON, sender="SLOWSCANNER")], rules, compared={}, seen={}, now=now) == ()
+    (closing,) = due([study(NOON, NOON)], rules, compared={}, seen={}, now=now)
     assert closing.reason.endswith("no new image for 30 s")
 
 
 class TestCompare:
     def test_what_the_series_that_began_still_lack_is_missing(self) -> None:
         known = compare([series("1", 10), series("2", 3)], [series("1", 15), series("2", 3)])
-        assert known == Comparison(missing=5, expected=18, mr_series_not_begun=0)
+        assert known == Comparison(missing=5, expected=18, mr_series_not_begun=0, series_lacking=frozenset({"1"}))
 
     def test_more_than_the_archive_tells_is_not_less_than_nothing_missing(self) -> None:
         assert compare([series("1", 20)], [series("1", 15)]).missing == 0
@@ -119,7 +138,9 @@ class TestDueWithTheArchivesCount:
 
     def decide(self, known: Comparison, after_s: float) -> str:
         now = NOON + timedelta(seconds=after_s)
-        closings = due([study(NOON, NOON)], Rules(quiet_s=30, maximum_wait_s=3600), now=now, compared={7: known})
+        closings = due(
+            [study(NOON, NOON)], Rules(quiet_s=30, maximum_wait_s=3600), now=now, compared={7: known}, seen={}
+        )
         return closings[0].reason if closings else ""
 
     def test_a_whole_study_closes_without_waiting(self) -> None:
@@ -139,6 +160,78 @@ class TestDueWithTheArchivesCount:
         )
 
     def test_what_is_waited_for_is_told(self) -> None:
-        (wait,) = waiting([study(NOON, NOON)], {7: self.LACKING})
+        (wait,) = waiting([study(NOON, NOON)], compared={7: self.LACKING}, seen={})
         assert wait.reason == "waits: 5 of 15 images that the sending archive has are missing"
-        assert waiting([study(NOON, NOON)], {7: self.WHOLE}) == ()
+        assert waiting([study(NOON, NOON)], compared={7: self.WHOLE}, seen={}) == ()
+
+
+RULES = Rules(quiet_s=30, maximum_wait_s=3600)
+
+
+def seen(*, missing: int = 0, slices: int = 15, at: datetime = NOON, uid: str = "1.2.3.1") -> Seen:
+    return Seen(series_instance_uid=uid, slices=slices, missing_slices=missing, last_received_at=at)
+
+
+class TestSlicesThatLackWithinTheSeriesToBeGraded:
+    def test_a_quiet_study_is_waited_for(self) -> None:
+        looked = {7: seen(missing=2, slices=13)}
+        now = NOON + timedelta(minutes=10)
+        assert due([study(NOON, NOON)], RULES, compared={}, seen=looked, now=now) == ()
+        (wait,) = waiting([study(NOON, NOON)], compared={}, seen=looked)
+        assert wait.reason == "waits: 2 slices are missing between the 13 that came of the series to be graded"
+
+    def test_until_the_longest_wait_is_over(self) -> None:
+        looked = {7: seen(missing=1, slices=14)}
+        (closing,) = due([study(NOON, NOON)], RULES, compared={}, seen=looked, now=NOON + timedelta(hours=1))
+        assert closing.reason == (
+            "closed with 15 images: 1 slice is missing between the 14 that came of the series to be graded, "
+            "and 3600 s are over since the first image"
+        )
+
+    def test_an_archive_that_has_no_more_of_them_knows_better(self) -> None:
+        whole = Comparison(missing=0, expected=14, mr_series_not_begun=0)
+        (closing,) = due([study(NOON, NOON)], RULES, compared={7: whole}, seen={7: seen(missing=1)}, now=NOON)
+        assert closing.reason == "closed with 15 images: all that the sending archive has"
+
+
+class TestEarlyStart:
+    """The T2 sagittal series came at noon, another one still arrives."""
+
+    STREAMING = study(NOON - timedelta(minutes=1), NOON + timedelta(seconds=10), images=200)
+    EARLY = Rules(quiet_s=30, maximum_wait_s=3600, early=EarlyStart(series_quiet_s=10, minimum_slices=5))
+
+    def at(self, seconds: float, looked: Seen, rules: Rules = EARLY, known: Comparison | None = None) -> list[str]:
+        now = NOON + timedelta(seconds=seconds)
+        compared = {7: known} if known else {}
+        closings = due([self.STREAMING], rules, compared=compared, seen={7: looked}, now=now)
+        return [closing.reason for closing in closings]
+
+    def test_it_starts_when_the_series_was_quiet_long_enough(self) -> None:
+        assert self.at(9.9, seen()) == []
+        assert self.at(10, seen()) == [
+            "closed with 200 images: the series to be graded is whole (15 slices, none new for 10 s), "
+            "the rest may still come"
+        ]
+
+    def test_the_images_that_still_come_do_not_forbid_the_closing(self) -> None:
+        (closing,) = due([self.STREAMING], self.EARLY, compared={}, seen={7: seen()}, now=NOON + timedelta(seconds=10))
+        assert (closing.last_received_at, closing.graded_series) == (LAST_OF_ALL, "1.2.3.1")
+
+    def test_only_by_setting(self) -> None:
+        assert self.at(10, seen(), RULES) == []
+
+    def test_not_while_slices_lack_or_are_too_few_or_nothing_can_be_graded(self) -> None:
+        assert self.at(20, seen(missing=1)) == self.at(20, seen(slices=4)) == self.at(20, seen(uid="")) == []
+
+    def test_not_while_the_sending_archive_has_more_of_the_series(self) -> None:
+        lacking = Comparison(missing=1, expected=300, mr_series_not_begun=0, series_lacking=frozenset({"1.2.3.1"}))
+        assert self.at(20, seen(), known=lacking) == []
+        other = Comparison(missing=1, expected=300, mr_series_not_begun=0, series_lacking=frozenset({"1.2.3.9"}))
+        assert len(self.at(20, seen(), known=other)) == 1
+
+    def test_the_generation_of_what_comes_later_does_not_start_early_again(self) -> None:
+        later = study(NOON + timedelta(seconds=11), NOON + timedelta(seconds=40))
+        now = NOON + timedelta(seconds=41)
+        assert due([later], self.EARLY, compared={}, seen={7: seen()}, now=now) == ()
+        (closing,) = due([later], self.EARLY, compared={}, seen={7: seen()}, now=NOON + timedelta(seconds=70))
+        assert closing.graded_series == "1.2.3.1", "what came later is compared by the series that was graded"

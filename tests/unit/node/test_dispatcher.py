@@ -11,6 +11,7 @@ import pytest
 from node.dispatcher import close_studies
 from node.enquiries import Enquiries
 from node.ledger import Ledger, open_ledger
+from node.looks import Looks
 from node.records import StudyState
 from node.settings import Settings
 from tests.unit.node.sending_bench import NOON, Bench
@@ -29,9 +30,13 @@ def nobody_to_ask(ledger: Ledger) -> Enquiries:
 
 def test_a_study_closes_when_it_has_been_quiet_and_not_before(tmp_path: Path, ledger: Ledger) -> None:
     bench = Bench(tmp_path, ledger, {})
-    close_studies(ledger, bench.settings, lambda: NOON + timedelta(seconds=29), nobody_to_ask(ledger))
+    close_studies(
+        ledger, bench.settings, lambda: NOON + timedelta(seconds=29), nobody_to_ask(ledger), Looks(ledger, bench.spool)
+    )
     assert bench.state is StudyState.RECEIVING
-    close_studies(ledger, bench.settings, lambda: NOON + timedelta(seconds=30), nobody_to_ask(ledger))
+    close_studies(
+        ledger, bench.settings, lambda: NOON + timedelta(seconds=30), nobody_to_ask(ledger), Looks(ledger, bench.spool)
+    )
     assert bench.state is StudyState.QUEUED
     assert ledger.study(bench.study_id).reason == "closed with 1 image: no new image for 30 s"
 
@@ -40,5 +45,7 @@ def test_a_study_closes_when_it_has_been_quiet_and_not_before(tmp_path: Path, le
 def test_a_study_has_the_priority_of_its_sender(sender: str, priority: int, tmp_path: Path, ledger: Ledger) -> None:
     bench = Bench(tmp_path, ledger, {})
     settings = Settings.model_validate({"senders": [{"ae_title": sender, "priority": 5}]})
-    close_studies(ledger, settings, lambda: NOON + timedelta(seconds=30), nobody_to_ask(ledger))
+    close_studies(
+        ledger, settings, lambda: NOON + timedelta(seconds=30), nobody_to_ask(ledger), Looks(ledger, bench.spool)
+    )
     assert ledger.study(bench.study_id).priority == priority

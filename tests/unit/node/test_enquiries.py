@@ -44,7 +44,8 @@ def test_a_study_that_pauses_is_compared_with_the_archive(ledger: Ledger) -> Non
     assert enquiries.known(study) is None
     enquiries.ask(SENDER, lambda: after(2))
     assert archive.asked == ["1.2.3"]
-    assert enquiries.known(study) == Comparison(missing=2, expected=3, mr_series_not_begun=0)
+    lacking = frozenset({"1.2.3.1"})
+    assert enquiries.known(study) == Comparison(missing=2, expected=3, mr_series_not_begun=0, series_lacking=lacking)
 
 
 def test_an_image_that_comes_later_makes_the_answer_worthless(ledger: Ledger) -> None:
