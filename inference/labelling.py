@@ -25,6 +25,13 @@ CUT_OFF = 0.04
 """Prior: share of lumbar studies whose image ends above or in S1."""
 CUT_OFF_BELOW = (0.45, 0.28, 0.17, 0.10)
 """Prior, where the image is cut off: the lowest disc seen is L5/S1, L4/L5, L3/L4, L2/L3."""
+STEEPNESS = 6.0
+"""Log-odds of S1 beneath a disc per unit by which its marks lead over a lumbar vertebra's: a faint or mixed mark, as a
+transitional vertebra gives, decides little."""
+L5_S1_DEPTH, REMNANT_DEPTH = (0.99, 0.10), (0.65, 0.12)
+"""Mean and spread of the depth of L5/S1, and of an S1/S2 remnant, as a share of the discs' above it."""
+DEPTH_ODDS = (0.25, 30.0)
+"""The depth alone is never trusted further; a lumbarised S1 may have a disc of full depth."""
 BLUR = 0.003
 """The marks beneath a disc are never trusted to more than 1 - BLUR."""
 TRANSITIONAL = 0.03
@@ -33,7 +40,12 @@ PLAUSIBLE_DEPTH_MM = (18.0, 60.0)
 """Median depth of the discs of a spine. Beyond it, it is no spine, or the pixel size in the header is wrong."""
 CONVINCING_DISCS = 5
 """So many discs in a row are a spine whatever their size."""
-DOUBTFUL = 0.8
+BLURRED_TRANSITIONAL = 0.2
+"""What is added to that where the marks beneath L5/S1 and beneath the disc above it are the same."""
+ABRUPT = 1.3
+"""How far those marks usually differ at least (S1's lead over a lumbar vertebra, from -1 to 1): 1.5-1.9 on 110 images,
+less on those whose numbering is open."""
+DOUBTFUL = 0.93
 """Below this level confidence a reader is told."""
 GAP = 1.55
 """Neighbouring discs further apart than this many times the median have one or more missed between them."""
@@ -63,8 +75,9 @@ def name(found: Found) -> Spine:
     skipped = _missed_between(discs)
     levels = _levels(len(discs), skipped, best)
     first = next(index for index, level in enumerate(levels) if level is not None)
+    transitional = TRANSITIONAL + BLURRED_TRANSITIONAL * _blurred(found.discs, best)
     named = tuple(
-        _named(disc, level, (1 - TRANSITIONAL) * best.probability * MISSED ** sum(skipped[index:]))
+        _named(disc, level, (1 - transitional) * best.probability * MISSED ** sum(skipped[index:]))
         for index, (disc, level) in enumerate(zip(discs, levels, strict=True))
         if level is not None and disc.complete
     )
@@ -87,7 +100,7 @@ def namings(discs: Sequence[FoundDisc]) -> tuple[Naming, ...]:
         ways.append((lowest, unseen, CUT_OFF * share * lumbar * (1 - on_s1[lowest])))
     if len(discs) > LEAST_DISCS:
         above = float(np.prod([1 - share for share in on_s1[: lowest - 1]]))
-        ways.append((lowest - 1, 0, (1 - CUT_OFF) * REMNANT * above * on_s1[lowest - 1]))
+        ways.append((lowest - 1, 0, (1 - CUT_OFF) * REMNANT * above * on_s1[lowest - 1] * _remnant_odds(discs)))
     total = sum(weight for _, _, weight in ways)
     return tuple(
         Naming(last=last, unseen=unseen, probability=weight / total)
@@ -97,9 +110,30 @@ def namings(discs: Sequence[FoundDisc]) -> tuple[Naming, ...]:
 
 def _sacral_share(disc: FoundDisc) -> float:
     """How likely it is S1, not a lumbar vertebra, that lies beneath: 0.5 where nothing is seen there."""
-    sacral, lumbar = disc.beneath_in_view * disc.sacrum_beneath, disc.beneath_in_view * disc.vertebra_beneath
-    odds = ((sacral + 0.02) / (lumbar + 0.02)) ** 2
-    return float(np.clip(odds / (1 + odds), BLUR, 1 - BLUR))
+    return float(np.clip(1 / (1 + np.exp(-STEEPNESS * _lead(disc))), BLUR, 1 - BLUR))
+
+
+def _lead(disc: FoundDisc) -> float:
+    """By how much S1 leads over a lumbar vertebra beneath the disc, -1 to 1."""
+    return disc.beneath_in_view * (disc.sacrum_beneath - disc.vertebra_beneath)
+
+
+def _blurred(discs: Sequence[FoundDisc], best: Naming) -> float:
+    """0-1: how little the marks change from beneath L4/L5 to beneath L5/S1; 0 where L5/S1 was not found."""
+    if best.unseen or best.last == 0:
+        return 0.0
+    change = _lead(discs[best.last]) - _lead(discs[best.last - 1])
+    return float(np.clip((ABRUPT - change) / ABRUPT, 0.0, 1.0))
+
+
+def _remnant_odds(discs: Sequence[FoundDisc]) -> float:
+    """How much likelier the depth of the lowest disc, beside the three above it, is for a remnant than for L5/S1."""
+    if len(discs) <= LEAST_DISCS or not discs[-1].complete:
+        return 1.0
+    depths = [float(np.linalg.norm(disc.posterior_lps_mm - disc.anterior_lps_mm)) for disc in discs[-4:]]
+    share = depths[-1] / float(np.median(depths[:-1]))
+    logs = [-0.5 * ((share - mean) / spread) ** 2 - np.log(spread) for mean, spread in (REMNANT_DEPTH, L5_S1_DEPTH)]
+    return float(np.clip(np.exp(logs[0] - logs[1]), *DEPTH_ODDS))
 
 
 def _refuse_what_is_no_lumbar_spine(found: Found) -> None:
