@@ -202,6 +202,10 @@ class Bell:
                 if not failing:
                     logger.error("notices cannot be sent while the ledger is away: %s", error)
                 failing = True
+            except Exception:  # whatever one notice does to a library, the others must be sent
+                if not failing:
+                    logger.exception("notices cannot be sent")
+                failing = True
 
 
 def _wanted(  # noqa: PLR0913, PLR0917 - all that was seen

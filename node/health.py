@@ -118,6 +118,8 @@ def disk_watermark_mb(settings: Settings) -> int:
 def _database(seen: Seen) -> Check:
     if seen.ledger_trouble:
         return _node("database", True, f"the ledger cannot be used, so nothing is received: {seen.ledger_trouble}")
+    if seen.backlog is None:
+        return _node("database", None, "the ledger has not been read yet")
     return _node("database", False, "the ledger answers")
 
 
@@ -161,7 +163,7 @@ def _part(part: Sign, limit_s: float) -> Check:
 
 def _queue(backlog: Backlog | None, settings: Settings, now: datetime) -> Check:
     if backlog is None:
-        return _node("queue", None, "not known while the ledger is away")
+        return _node("queue", None, "not known while the ledger cannot be read")
     limit = timedelta(seconds=settings.monitoring.queue_too_old_s)
     latest_closing = limit + timedelta(seconds=settings.assembly.maximum_wait_s)
     if backlog.oldest_queued_at is not None and now - backlog.oldest_queued_at > limit:
@@ -178,7 +180,7 @@ def _queue(backlog: Backlog | None, settings: Settings, now: datetime) -> Check:
 
 def _deliveries(backlog: Backlog | None, settings: Settings, now: datetime) -> Check:
     if backlog is None:
-        return _node("deliveries", None, "not known while the ledger is away")
+        return _node("deliveries", None, "not known while the ledger cannot be read")
     limit_s = settings.monitoring.delivery_too_old_s
     waits_s = {name: (now - at).total_seconds() for name, at in backlog.oldest_due_at.items()}
     late = [f"{name} for {span(wait_s)}" for name, wait_s in sorted(waits_s.items()) if wait_s > limit_s]
@@ -195,7 +197,7 @@ def _archives(backlog: Backlog | None, settings: Settings, now: datetime) -> tup
 def _archive(name: str, backlog: Backlog | None, seen: ArchiveSeen | None, settings: Settings, now: datetime) -> Check:
     check, limit = f"archive {name}", timedelta(seconds=settings.monitoring.archive_down_after_s)
     if backlog is None:
-        return Check(name=check, about=About.ARCHIVE, is_red=None, reason="not known while the ledger is away")
+        return Check(name=check, about=About.ARCHIVE, is_red=None, reason="not known while the ledger cannot be read")
     if seen is None or seen.down_since is None:
         said = "answers" if seen is not None and seen.last_success_at else "nothing was sent to it yet"
         return Check(name=check, about=About.ARCHIVE, is_red=False, reason=said)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -16,6 +15,7 @@ from node.lifesigns import Sign
 from node.notices import Notice, NoticeState
 from node.overview import opened
 from node.records import Delivery, DeliveryState, Recorded, StudyOverview
+from node.room import free_bytes
 from node.settings import Settings
 from node.timeline import Life
 
@@ -78,7 +78,7 @@ def of_node(settings: Settings, *, limit: int) -> NodeStatus:
         seen = health.Seen(
             backlog=backlog,
             ledger_trouble="",
-            free_bytes=_free_bytes(settings),
+            free_bytes=free_bytes(settings),
             parts=parts,
             up_s=0.0,  # what has not started is told by the list of processes
         )
@@ -118,10 +118,3 @@ def dead_letters(counts: Counts) -> Mapping[str, int]:
     """How many dead letters each archive has, of those that have any."""
     found = {archive: states.get(DeliveryState.DEAD, 0) for archive, states in sorted(counts.deliveries.items())}
     return {archive: count for archive, count in found.items() if count}
-
-
-def _free_bytes(settings: Settings) -> int | None:
-    try:
-        return shutil.disk_usage(settings.node.data_dir).free
-    except OSError:
-        return None

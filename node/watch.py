@@ -7,7 +7,6 @@ is away holds the looking up.
 from __future__ import annotations
 
 import logging
-import shutil
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -15,7 +14,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from importlib.metadata import version
 
-from node import health, lifesigns, metrics
+from node import health, lifesigns, logs, metrics
 from node.health import Backlog, Check
 from node.latencies import Totals
 from node.ledger_database import Database, LedgerError, open_database
@@ -23,6 +22,7 @@ from node.ledger_figures import Counts, Figures
 from node.ledger_notices import Notices
 from node.ledger_totals import RunningTotals
 from node.notices import Casualties, NoticeState
+from node.room import free_bytes
 from node.settings import Settings
 
 LOOK_EVERY_S = 5.0
@@ -68,6 +68,7 @@ class Watch:
         self._reading: Reading | None = None
         self._read_at: float | None = None
         self._looked_at = self._began
+        self._has_looked = False
         self._trouble = ""
 
     def start(self) -> None:
@@ -79,7 +80,7 @@ class Watch:
 
     def refresh(self) -> None:
         """Wait a moment for a look that is not older than this question, if the last one is."""
-        if time.monotonic() - self._looked_at < FRESH_FOR_S:
+        if self._has_looked and time.monotonic() - self._looked_at < FRESH_FOR_S:
             return
         with self._seen:
             before = self._looked_at
@@ -97,7 +98,7 @@ class Watch:
         seen = health.Seen(
             backlog=None if trouble or reading is None else reading.backlog,
             ledger_trouble=trouble,
-            free_bytes=self._free_bytes(),
+            free_bytes=free_bytes(self._settings),
             parts=self._parts(),
             up_s=time.monotonic() - self._began,
         )
@@ -117,19 +118,13 @@ class Watch:
             checks=self.checks(),
             parts=self._parts(),
             silent_after_s=self._settings.monitoring.silent_after_s,
-            free_bytes=self._free_bytes(),
+            free_bytes=free_bytes(self._settings),
             watermark_bytes=health.disk_watermark_mb(self._settings) * 2**20,
             archives=tuple(archive.name for archive in self._settings.archives),
         )
 
     def _parts(self) -> tuple[lifesigns.Sign, ...]:
         return lifesigns.read(self._settings.node.data_dir)
-
-    def _free_bytes(self) -> int | None:
-        try:
-            return shutil.disk_usage(self._settings.spool_dir.parent).free
-        except OSError:
-            return None
 
     def _trouble_now(self) -> str:
         waiting_s = time.monotonic() - self._looked_at
@@ -154,6 +149,10 @@ class Watch:
             self._after_look(self._eyes.database)
         except LedgerError as error:
             self._note(None, str(error))
+        except Exception as error:  # a watchman does not fall asleep: what cannot be read, for whatever reason, is red
+            if not self._trouble:
+                logger.exception("the ledger cannot be looked at")
+            self._note(None, _sentence(error))
 
     def _note(self, reading: Reading | None, trouble: str) -> None:
         if trouble and not self._trouble:
@@ -161,11 +160,15 @@ class Watch:
         elif self._trouble and not trouble:
             logger.info("the ledger can be read again")
         with self._seen:
-            self._looked_at = time.monotonic()
+            self._looked_at, self._has_looked = time.monotonic(), True
             self._trouble = trouble
             if reading is not None:
                 self._reading, self._read_at = reading, self._looked_at
             self._seen.notify_all()
+
+
+def _sentence(error: Exception) -> str:
+    return f"{error.strerror} ({logs.place(error)})" if isinstance(error, OSError) else logs.place(error)
 
 
 class _Eyes:
