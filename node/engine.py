@@ -8,12 +8,14 @@ short outcomes, no images and no identifiers, and losing it loses nothing.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol
 
-from dbos import DBOS, DBOSConfig, DBOSPortableJSONSerializer, SetWorkflowID
+from dbos import DBOS, DBOSConfig, DBOSPortableJSONSerializer, SetEnqueueOptions, SetWorkflowID
+
+from node.precedence import LAST_IN_LINE
 
 QUEUE = "grading"
 APPLICATION = "spinenode"
@@ -84,10 +86,14 @@ class Engine:
         # without the name of the queue they would run beside it, several at a time
         DBOS.resume_workflows(list(jobs), queue_name=QUEUE)
 
-    def enqueue(self, jobs: Iterable[tuple[int, int]], *, restart_ended: bool = True) -> None:
+    def enqueue(
+        self, jobs: Iterable[tuple[int, int]], *, restart_ended: bool = True, places: Mapping[int, int] | None = None
+    ) -> None:
         """See to it that there is a job for each (study, round); called again and again, it changes nothing.
 
         Args:
+            jobs: those that there should be.
+            places: for a study its number in line (``precedence``); the smallest is worked on first.
             restart_ended: a job that ended although the ledger still waits for it (its process lost the database, for
                 one) starts anew. For the worker alone that leads: a second one could do away with the new job.
         """
@@ -105,7 +111,8 @@ class Engine:
                 if not restart_ended:
                     continue
                 DBOS.delete_workflow(workflow_id)
-            with SetWorkflowID(workflow_id):
+            place = (places or {}).get(study_id, LAST_IN_LINE)
+            with SetWorkflowID(workflow_id), SetEnqueueOptions(priority=place):
                 DBOS.enqueue_workflow(QUEUE, self._grade_study, study_id)
 
     def prune(self, before: datetime) -> int:

@@ -8,14 +8,17 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable
+from datetime import datetime
 
 from node.engine import Engine
 from node.ledger import Ledger
+from node.precedence import number_in_line, place
+from node.records import StudyRecord
 
 logger = logging.getLogger(__name__)
 
 QUEUE_AHEAD = 20
-"""Studies that are put into the queue at a time; the others wait in the ledger, in the same order."""
+"""Studies that are put into the queue at a time; the others wait in the ledger, those whose turn is later."""
 DECLARED_DEAD = 4
 """Exit status."""
 
@@ -25,22 +28,25 @@ class Shift:
 
     Args:
         dead_after_s: a worker that has not beaten for so long is dead.
+        head_start_s: what a step of priority is worth; see ``precedence``.
         leave: ends the process at once, with an exit status.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what it stands on, and what a test puts in its place
         self,
         ledger: Ledger,
         engine: Engine,
         *,
         name: str,
         dead_after_s: float,
+        head_start_s: float = 0.0,
         leave: Callable[[int], object] = os._exit,
     ) -> None:
         self._ledger = ledger
         self._engine = engine
         self._name = name
         self._dead_after_s = dead_after_s
+        self._head_start_s = head_start_s
         self._leave = leave
         self._launched = False
         self._leads = False
@@ -77,8 +83,16 @@ class Shift:
         """See to it that there is a job for each study that waits, and for each whose job was lost while it ran."""
         if not self._launched:
             return
-        studies = (*self._ledger.grading_studies(), *self._ledger.queued_studies()[:QUEUE_AHEAD])
-        self._engine.enqueue([(study.study_id, study.round) for study in studies], restart_ended=self._leads)
+        queued = sorted(self._ledger.queued_studies(), key=self._turn)[:QUEUE_AHEAD]
+        studies = (*self._ledger.grading_studies(), *queued)
+        self._engine.enqueue(
+            [(study.study_id, study.round) for study in studies],
+            restart_ended=self._leads,
+            places={study.study_id: number_in_line(self._turn(study)) for study in studies},
+        )
+
+    def _turn(self, study: StudyRecord) -> datetime:
+        return place(study.priority, study.closed_at or study.changed_at, self._head_start_s)
 
     def end(self) -> None:
         """Leave of one's own will."""

@@ -82,7 +82,13 @@ def run(settings: Settings, *, slot: int, stop: threading.Event, on_ready: Calla
         name = f"{place}:{os.getpid()}-{now().isoformat()}"
         url = queue_database_url(settings.database_url, settings.node.data_dir)
         engine = Engine(job, database_url=url, worker=name)
-        shift = Shift(ledger, engine, name=name, dead_after_s=settings.node.worker_dead_after_s)
+        shift = Shift(
+            ledger,
+            engine,
+            name=name,
+            dead_after_s=settings.node.worker_dead_after_s,
+            head_start_s=settings.delivery.priority_head_start_s,
+        )
         shift.enter(forebears=f"{place}:")
         ticks = Ticks(_ticks(settings, shift, engine, job, now))
         ticks.start()

@@ -118,6 +118,24 @@ def test_another_round_is_another_job(running: Running) -> None:
     assert steps.attempted == [1, 1]
 
 
+def test_the_one_whose_turn_it_is_goes_before_those_that_were_queued_earlier(running: Running) -> None:
+    go = threading.Event()
+
+    def wait(study_id: int) -> Outcome:
+        go.wait(20)
+        return {"n": study_id}
+
+    steps = Recording(wait)
+    engine = running(steps)
+    engine.enqueue([(1, 0)], places={1: 500})
+    until(lambda: steps.attempted == [1])
+    engine.enqueue([(2, 0), (3, 0)], places={2: 600, 3: 700})
+    engine.enqueue([(4, 0)], places={4: 100})
+    go.set()
+    until(lambda: len(steps.finished) == 4)
+    assert steps.attempted == [1, 4, 2, 3]
+
+
 def test_studies_are_worked_on_one_at_a_time_in_their_order(running: Running) -> None:
     at_once, lock = [0, 0], threading.Lock()
 

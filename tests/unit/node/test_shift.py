@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
+from datetime import timedelta
+from pathlib import Path
 
 import pytest
 
-from node.ledger import Ledger
+from node.ledger import Ledger, open_ledger
 from node.shift import DECLARED_DEAD, Shift
+from tests.unit.node.sending_bench import Bench
 
 DEAD_AFTER_S = 0.4
 
@@ -30,6 +33,9 @@ class Queue:
 
     def running(self) -> frozenset[str]:
         return self.at_work
+
+    def enqueue(self, jobs: list[tuple[int, int]], *, restart_ended: bool, places: dict[int, int]) -> None:
+        self.queued = (jobs, places)
 
     def put_back(self, jobs: Iterable[str]) -> None:
         self.back.append(sorted(jobs))
@@ -133,3 +139,21 @@ def test_a_job_that_begins_between_two_beats_stays(ledger: Ledger) -> None:
     worker.queue.at_work = frozenset()
     worker.shift.beat()
     assert worker.queue.back == []
+
+
+def test_studies_are_queued_with_their_places_in_line(tmp_path: Path) -> None:
+    ledger = open_ledger(f"sqlite:///{tmp_path}/node.db")
+    bench = Bench(tmp_path, ledger, {})
+    for number, priority in ((1, 0), (2, 3), (3, 0)):
+        study_id = bench.study_id if number == 1 else bench.receive(number)
+        bench.now += timedelta(seconds=60)
+        ledger.close_study(study_id, last_received_at=bench.now, reason="quiet", now=bench.now, priority=priority)
+    queue = Queue()
+    shift = Shift(ledger, queue, name="a:1", dead_after_s=DEAD_AFTER_S, head_start_s=3600)  # type: ignore[arg-type]
+    shift.enter(forebears="a:")
+    shift.launch()
+    shift.enqueue()
+    jobs, places = queue.queued
+    assert jobs == [(2, 0), (1, 0), (3, 0)]
+    assert sorted(places, key=places.__getitem__) == [2, 1, 3]
+    ledger.close()
