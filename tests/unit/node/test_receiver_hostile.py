@@ -1,0 +1,157 @@
+"""The receiver as a real process against the hostile corpus: each object gets its status, and nothing is left of it."""
+
+from __future__ import annotations
+
+import socket
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian, MRImageStorage
+from pynetdicom import build_context
+from pynetdicom.pdu import A_ASSOCIATE_RQ
+from pynetdicom.pdu_primitives import A_ASSOCIATE, ImplementationClassUIDNotification, MaximumLengthNotification
+
+from tests.hostile_corpus import EITHER, PRIVATE, STORED, Sent, objects, requests
+from tests.receiving import Receiver
+from tests.unit.node.encoded_images import encoded, mr_image
+
+pytestmark = pytest.mark.slow
+
+SYNTAXES = (ExplicitVRLittleEndian, ImplicitVRLittleEndian, DeflatedExplicitVRLittleEndian, PRIVATE)
+REFUSALS = (0xA700, 0xA900, 0xC000)
+GROWTH_MB = 1.5
+"""Over two passes of the corpus, which are 1460 objects."""
+
+
+@pytest.fixture(scope="module")
+def receiver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Receiver]:
+    folder = tmp_path_factory.mktemp("hostile")
+    with Receiver(folder, acse_timeout_s=3, network_timeout_s=20, maximum_associations_per_address=50) as running:
+        yield running
+
+
+def request() -> bytes:
+    """Proposes MR images in each of the transfer syntaxes, as contexts 1, 3, 5 and 7."""
+    asked = A_ASSOCIATE()
+    asked.application_context_name = "1.2.840.10008.3.1.1.1"
+    asked.calling_ae_title, asked.called_ae_title = "MODALITY", "SPINENODE"
+    contexts = [build_context(MRImageStorage, syntax) for syntax in SYNTAXES]
+    for number, context in enumerate(contexts):
+        context.context_id = 2 * number + 1
+    asked.presentation_context_definition_list = contexts
+    length, implementation = MaximumLengthNotification(), ImplementationClassUIDNotification()
+    length.maximum_length_received = 16384
+    implementation.implementation_class_uid = "1.2.3"
+    asked.user_information = [length, implementation]
+    return bytes(A_ASSOCIATE_RQ(asked).encode())
+
+
+def connect(receiver: Receiver) -> socket.socket:
+    connection = socket.create_connection(("127.0.0.1", receiver.port))
+    connection.settimeout(30)
+    return connection
+
+
+def exactly(connection: socket.socket, count: int) -> bytes:
+    got = b""
+    while len(got) < count:
+        piece = connection.recv(count - len(got))
+        assert piece, "the receiver hung up"
+        got += piece
+    return got
+
+
+def read_pdu(connection: socket.socket) -> tuple[int, bytes]:
+    kind, length = struct.unpack(">BxL", exactly(connection, 6))
+    return kind, exactly(connection, length)
+
+
+def send(connection: socket.socket, sent: Sent) -> int:
+    """The status that the receiver answers to an object."""
+    context = 2 * SYNTAXES.index(sent.transfer_syntax_uid) + 1
+    elements = (
+        (2, MRImageStorage.encode() + b"\0"),
+        (0x100, struct.pack("<H", 1)),
+        (0x110, struct.pack("<H", 1)),
+        (0x800, struct.pack("<H", 1)),
+        (0x1000, sent.uid.encode() + b"\0" * (len(sent.uid) % 2)),
+    )
+    command = b"".join(struct.pack("<HHL", 0, number, len(value)) + value for number, value in elements)
+    for control, content in ((3, command), (2, sent.content)):
+        connection.sendall(struct.pack(">BxLLBB", 4, len(content) + 6, len(content) + 2, context, control) + content)
+    kind, answer = read_pdu(connection)
+    assert kind == 4, f"{sent.name}: the association ended"
+    place = answer.index(struct.pack("<HHL", 0, 0x900, 2)) + 8
+    return int(struct.unpack_from("<H", answer, place)[0])
+
+
+def send_all(receiver: Receiver) -> dict[str, int]:
+    with connect(receiver) as connection:
+        connection.sendall(request())
+        assert read_pdu(connection)[0] == 2
+        answers = {sent.name: send(connection, sent) for sent in objects()}
+        connection.sendall(struct.pack(">BxLL", 5, 4, 0))
+        assert read_pdu(connection)[0] == 6, "A-RELEASE-RP"
+    return answers
+
+
+def test_every_object_gets_its_status_and_the_association_goes_on(receiver: Receiver) -> None:
+    answers = send_all(receiver)
+    assert len(answers) > 600
+    expected = {sent.name: sent.becomes for sent in objects()}
+    wrong = {
+        name: hex(status)
+        for name, status in answers.items()
+        if status
+        not in ((0, *REFUSALS) if expected[name] == EITHER else (0,) if expected[name] == STORED else REFUSALS)
+    }
+    assert wrong == {}
+
+
+def test_what_may_legally_be_sent_is_kept_byte_for_byte(receiver: Receiver) -> None:
+    kept = receiver.kept()
+    for sent in objects():
+        if sent.becomes == STORED:
+            assert kept[sent.uid].endswith(sent.content), sent.name
+
+
+def test_more_of_the_same_costs_no_more_memory(receiver: Receiver) -> None:
+    for _ in range(2):  # by then everything has been loaded, and the allocator has what it needs
+        send_all(receiver)
+    rss_mb, threads, files = receiver.rss_mb, receiver.threads, receiver.open_files
+    for _ in range(2):
+        send_all(receiver)
+    assert receiver.rss_mb < rss_mb + GROWTH_MB
+    assert (receiver.threads, receiver.open_files) <= (threads, files)
+    assert receiver.rss_mb < 100
+
+
+def test_a_request_of_which_any_byte_is_wrong_does_no_harm(receiver: Receiver) -> None:
+    for damaged in requests(request()):
+        with connect(receiver) as connection:
+            connection.sendall(damaged)
+            connection.shutdown(socket.SHUT_WR)
+            try:
+                while connection.recv(4096):
+                    pass
+            except ConnectionResetError:
+                continue  # an answer as good as any
+    with connect(receiver) as connection:
+        connection.sendall(request())
+        assert read_pdu(connection)[0] == 2
+        good = Sent(name="good", content=encoded(mr_image(9100)), becomes=STORED, uid="1.2.3.1.9100")
+        assert send(connection, good) == 0
+
+
+def test_zz_no_file_lies_anywhere_but_in_the_spool(receiver: Receiver) -> None:
+    folder = receiver.log_file.parent
+    assert list(receiver.spool.absolute(Path("received/unfinished")).iterdir()) == []
+    files = {path.relative_to(folder) for path in folder.rglob("*") if path.is_file()}
+    outside = {path for path in files if path.parts[:2] != ("data", "spool")}
+    assert {path.name for path in outside} <= {"node.toml", "receiver.log", "node.db", "node.db-wal", "node.db-shm"}
+    named = {path.parts[:3] for path in files - outside}
+    assert named == {("data", "spool", "received")}
+    assert "Traceback" not in receiver.log
+    assert "SECRET" not in receiver.log
