@@ -14,7 +14,7 @@ from sqlalchemy import Connection, func, insert, select, update
 
 from node import ledger_proof_steps as steps
 from node.ledger_database import Database
-from node.ledger_schema import COMMITMENT, COMMITMENT_ITEM, DELIVERY
+from node.ledger_schema import COMMITMENT, COMMITMENT_ITEM, DELIVERY, STUDY
 from node.proofs import LOOKS_BEFORE_SENT_AGAIN, CommitmentState, Filed, Patience, Report, Unproven, look_again_at
 from node.records import DeliveryState
 
@@ -42,6 +42,17 @@ class Proofs:
                 steps.note(connection, delivery, vain, now)
 
         self._database.write(postpone)
+
+    def ask_at_once(self, study_instance_uid: str, *, archives: Collection[str], now: datetime) -> int:
+        """What these archives have not proved of a study is asked about now, earlier attempts forgotten; how much."""
+        generations = select(STUDY.c.id).where(STUDY.c.study_instance_uid == study_instance_uid)
+        ask = (
+            update(DELIVERY)
+            .where(DELIVERY.c.study_id.in_(generations), DELIVERY.c.state == DeliveryState.DELIVERED)
+            .where(DELIVERY.c.archive.in_(archives))
+            .values(prove_not_before=now, proof_attempts=0)
+        )
+        return self._database.write(lambda connection: connection.execute(ask).rowcount)
 
     # Storage commitment.
 

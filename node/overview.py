@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 
+from node import words
 from node.ledger import Ledger, LedgerError, UnknownStudy
 from node.ledger_database import Database, open_database
 from node.ledger_timeline import study_number
@@ -30,16 +31,25 @@ def retry(settings: Settings, study: str) -> str:
     """Set a study going again; ``study`` is its number in the overview or its Study Instance UID.
 
     Raises:
-        NothingToRetry: unknown, or already where it should be.
+        NothingToRetry: unknown, already where it should be, or its images are deleted.
     """
+    now = datetime.now(UTC)
     with ledger_of(settings) as ledger:
         try:
-            touched = ledger.retry_study(_uid_of(ledger, study), now=datetime.now(UTC))
-            ledger.archives.ask_at_once(now=datetime.now(UTC))
+            uid = _uid_of(ledger, study)
+            purged, since = ledger.retention.purged_images(uid)
+            if purged and since is not None:
+                raise NothingToRetry(f"study {study}: {words.images_purged(purged, since)}")
+            touched = ledger.retry_study(uid, now=now)
+            proving = [archive.name for archive in settings.archives if archive.proof != "none"]
+            touched += ledger.proofs.ask_at_once(uid, archives=proving, now=now)
+            ledger.archives.ask_at_once(now=now)
         except UnknownStudy as error:
             raise _unknown(study) from error
     if not touched:
-        raise NothingToRetry(f"study {study}: it is neither failed nor declined, and nothing waits to be delivered")
+        raise NothingToRetry(
+            f"study {study}: it is neither failed nor declined, and nothing waits to be delivered or proven"
+        )
     return f"study {study}: tried again ({touched} set going); `spinenode status` shows how it goes"
 
 
