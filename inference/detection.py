@@ -7,7 +7,6 @@ own mid-slice.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -17,11 +16,12 @@ from scipy import ndimage
 from torch import nn
 from torch.nn import functional
 
-from inference.anatomy import Found, FoundBody, FoundDisc
-from inference.chain import FAINT, Beneath, Candidate, beneath, discs_of
+from inference.anatomy import Found
+from inference.chain import FAINT, Candidate, beneath, discs_of
 from inference.marks import Marks, Plane, Tissue
 from inference.networks.localiser import standardised
-from inference.outlines import EDGE, TracedDisc, endplate, trace_body, trace_canal, trace_disc
+from inference.outlines import EDGE, TracedDisc, trace_disc
+from inference.seen_discs import SeenDisc, found_bodies, found_disc
 from inference.volume import FloatArray, SagittalVolume, VoxelArray, upright, without_margins
 
 SLICE_STEP_MM = 2.0
@@ -32,12 +32,8 @@ BLEND_MM = 5.0
 """Slices so near to the middle of the sac vote together; the sac is 15-20 mm wide."""
 FOLLOW_MM = 10.0
 """Along the spine the middle of the sac is smoothed with this Gaussian (with 20 mm a scoliosis was cut short)."""
-S1_TAPER = (0.3, 0.05)
-"""S1 is narrower at its lower end by so much of its depth, at the front and at the back (read off 25 images)."""
 STRAY_SHARE = 0.15
 """A part of the marks smaller than this share of the largest part does not move the middle."""
-EDGE_MM = 1.5
-"""A disc whose outline comes so near to the edge of the image is cut off by it."""
 LEAST_SAC_MM2 = 150.0
 """Less sac than this on all slices together cannot guide the choice of mid-slices; discs and bodies do it then."""
 
@@ -45,8 +41,12 @@ LEAST_SAC_MM2 = 150.0
 USUAL_SIZE_MM, PLAUSIBLE_SIZE_MM = 34.5, (26.5, 42.0)
 """Size of a spine: geometric mean of the median depth of its discs and of the median distance between them. That of
 SPIDER's images, and where 95 % of them lie; a spine beyond it is looked at once more as if it were of usual size."""
+USUAL_FIELD_MM, PLAUSIBLE_FIELD_MM = 320.0, (140.0, 560.0)
+"""Height of the image; SPIDER's images have 200-520 mm."""
 OTHER_SCALES = (0.55, 1.8)
 """Tried where no spine is seen at the size that the header says."""
+CLEAR = 0.75
+"""Confidence from which on a disc speaks for a scale; a network that sees bodies far too large finds discs in them."""
 LEAST_CHAIN = 4
 """With fewer discs in a row, other sizes are tried."""
 LOOKS = 3
@@ -80,8 +80,29 @@ class Looked:
         return float(np.sqrt(depth * step))
 
     @property
+    def field_mm(self) -> float:
+        """Height of the image as the localiser was shown it."""
+        return float(self.plane.size_mm[0])
+
+    @property
     def plausible(self) -> bool:
-        return PLAUSIBLE_SIZE_MM[0] <= self.size_mm <= PLAUSIBLE_SIZE_MM[1]
+        return (
+            PLAUSIBLE_SIZE_MM[0] <= self.size_mm <= PLAUSIBLE_SIZE_MM[1]
+            and PLAUSIBLE_FIELD_MM[0] <= self.field_mm <= PLAUSIBLE_FIELD_MM[1]
+        )
+
+    @property
+    def worth(self) -> tuple[bool, float]:
+        """The larger, the likelier it is that the spine was seen in its right size."""
+        return self.plausible, sum(max(disc.confidence - CLEAR, 0.0) for disc in self.chain)
+
+    def other_scales(self) -> tuple[float, ...]:
+        """Under which the spine, or else the image, would have its usual size."""
+        if not PLAUSIBLE_FIELD_MM[0] <= self.field_mm <= PLAUSIBLE_FIELD_MM[1]:
+            return (self.scale * USUAL_FIELD_MM / self.field_mm,)
+        if len(self.chain) < LEAST_CHAIN:
+            return OTHER_SCALES
+        return (self.scale * USUAL_SIZE_MM / self.size_mm,)
 
 
 def look(volume: SagittalVolume, localiser: nn.Module) -> Looked:
@@ -99,10 +120,8 @@ def look(volume: SagittalVolume, localiser: nn.Module) -> Looked:
     for _ in range(LOOKS - 1):
         if best.plausible:
             break
-        sized = len(best.chain) >= LEAST_CHAIN
-        scales = (best.scale * USUAL_SIZE_MM / best.size_mm,) if sized else OTHER_SCALES
-        others = [_look(seen, localiser, scale) for scale in scales]
-        best = max((best, *others), key=lambda each: (each.plausible, sum(disc.confidence for disc in each.chain)))
+        others = [_look(seen, localiser, scale) for scale in best.other_scales()]
+        best = max((best, *others), key=lambda each: each.worth)
     return best
 
 
@@ -122,15 +141,15 @@ def find(volume: SagittalVolume, localiser: nn.Module) -> Found:
 def find_in(looked: Looked) -> Found:
     """Discs and bodies of the volume, head to foot; empty where there is no chain of discs."""
     seen, marks, middle, plane = looked.seen, looked.marks, looked.middle, looked.plane
-    found: list[_SeenDisc] = []
+    found: list[SeenDisc] = []
     for candidate in looked.chain:
         row = int(np.clip(candidate.center_mm[0] / plane.pixel_mm[0], 0, len(middle) - 1))
         place = int(np.clip(round(middle[row]), 0, len(marks.slice_indices) - 1))
         traced = _traced(marks.plane(place), plane, candidate)
         if traced is not None:
-            found.append(_SeenDisc(candidate=candidate, place=place, traced=traced, below=beneath(plane, candidate)))
-    discs = tuple(_disc(seen, marks, each) for each in found)
-    return Found(discs=discs, bodies=_bodies(seen, marks, found))
+            found.append(SeenDisc(candidate=candidate, place=place, traced=traced, below=beneath(plane, candidate)))
+    discs = tuple(found_disc(seen, marks, each) for each in found)
+    return Found(discs=discs, bodies=found_bodies(seen, marks, found))
 
 
 def mark(upright_volume: SagittalVolume, localiser: nn.Module, scale: float = 1.0) -> Marks:
@@ -218,80 +237,3 @@ def _traced(own: Plane, blended: Plane, candidate: Candidate) -> TracedDisc | No
         if traced is not None:
             return traced
     return None
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _SeenDisc:
-    """A disc of the chain with its outline on its own mid-slice."""
-
-    candidate: Candidate
-    place: int
-    """Place of the mid-slice among the marked slices."""
-    traced: TracedDisc
-    below: Beneath
-
-
-def _disc(seen: SagittalVolume, marks: Marks, disc: _SeenDisc) -> FoundDisc:
-    traced, below, index = disc.traced, disc.below, marks.slice_indices[disc.place]
-    plane = marks.plane(disc.place)
-    canal = trace_canal(plane, traced)
-    outline = marks.to_patient(seen, index, traced.outline_mm)
-    ends = marks.to_patient(seen, index, np.stack((traced.anterior_mm, traced.posterior_mm)))
-    return FoundDisc(
-        slice_index=index,
-        outline_lps_mm=outline,
-        center_lps_mm=marks.to_patient(seen, index, disc.candidate.center_mm[None])[0],
-        anterior_lps_mm=ends[0],
-        posterior_lps_mm=ends[1],
-        canal_lps_mm=None if canal is None else marks.to_patient(seen, index, canal),
-        complete=bool(np.all(plane.inside(traced.outline_mm + EDGE_MM) & plane.inside(traced.outline_mm - EDGE_MM))),
-        confidence=disc.candidate.confidence,
-        sacrum_beneath=below.sacrum,
-        vertebra_beneath=below.vertebra,
-        beneath_in_view=below.in_view,
-    )
-
-
-def _bodies(seen: SagittalVolume, marks: Marks, found: Sequence[_SeenDisc]) -> tuple[FoundBody | None, ...]:
-    """Bodies between neighbouring discs, and the ones above the first and beneath the last where seen whole."""
-    if not found:
-        return ()
-    bodies = [_end_body(seen, marks, found[0], beneath_it=False)]
-    for upper, lower in pairwise(found):
-        place = round((upper.place + lower.place) / 2)
-        corners = trace_body(marks.plane(place), upper.traced, lower.traced)
-        bodies.append(FoundBody(corners_lps_mm=marks.to_patient(seen, marks.slice_indices[place], corners)))
-    bodies.append(_end_body(seen, marks, found[-1], beneath_it=True))
-    return tuple(bodies)
-
-
-def _end_body(seen: SagittalVolume, marks: Marks, end: _SeenDisc, *, beneath_it: bool) -> FoundBody | None:
-    """The body above the first disc or beneath the last: its far corners lie where its marks end.
-
-    None where the image ends first, or where nothing is marked there. S1 tapers and has a remnant beneath: its far
-    corners are estimates: one marked depth along the disc's normal, drawn in by ``S1_TAPER``.
-    """
-    plane, traced = marks.plane(end.place), end.traced
-    sacral = beneath_it and end.below.sacrum > end.below.vertebra
-    near = endplate(plane, traced, beneath=beneath_it, tissue=Tissue.SACRUM if sacral else Tissue.VERTEBRA)
-    away = np.array([traced.along[1], -traced.along[0]]) * (1 if beneath_it else -1)
-    depth = _depth(plane, near.mean(axis=0), away, Tissue.SACRUM if sacral else Tissue.VERTEBRA)
-    if depth is None:
-        return None
-    far = near + depth * away
-    if sacral:
-        far = far + np.array(S1_TAPER)[:, None] * (far[::-1] - far)
-    corners = (near[0], near[1], far[1], far[0]) if beneath_it else (far[0], far[1], near[1], near[0])
-    return FoundBody(corners_lps_mm=marks.to_patient(seen, marks.slice_indices[end.place], np.stack(corners)))
-
-
-def _depth(plane: Plane, start: FloatArray, away: FloatArray, tissue: Tissue) -> float | None:
-    """How far the tissue reaches from its endplate, 15-50 mm; None where it does not, or runs out of the image."""
-    steps = np.arange(2.0, 50.0, 0.5)
-    points = start + steps[:, None] * away
-    ended = np.flatnonzero(plane.sample(tissue, points) < 0.5)
-    if not len(ended):
-        return None
-    depth = float(steps[ended[0]])
-    margin = plane.inside(start + (depth + 2.0) * away)
-    return depth if depth > 15.0 and bool(margin) else None
