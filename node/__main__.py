@@ -221,9 +221,8 @@ def echo(archive: str | None, host: str | None, port: int | None, ae_title: str 
         targets = (_archive(loaded, archive, host, port, ae_title),)
     silent = []
     for target in targets:
-        peer = sender.peer_of(target, loaded.delivery.connect_timeout_s)
         try:
-            click.echo("\n".join(echoes.lines(target.name, peer, echoes.ask(peer))))
+            click.echo("\n".join(echoes.about(target, loaded.delivery.connect_timeout_s)))
         except sender.SendError as error:
             silent.append(f"{target.name}: {error}")
     if silent:
@@ -281,13 +280,17 @@ def config() -> None:
 @_CONFIG
 def check(config: Path | None) -> None:
     """Read the settings as `serve` would, and say what is wrong or what holds."""
+    from node.archive_security import way_there, why_unusable
+
     loaded = _load(config)
     listens = f"{loaded.receiver.ae_title}@{loaded.receiver.host}:{loaded.receiver.port}"
     click.echo(f"settings are good: listens as {listens}, data in {loaded.node.data_dir.absolute()}")
     for archive in loaded.archives:
-        click.echo(f"  archive {archive.name}: {archive.ae_title}@{archive.host}:{archive.port}")
+        click.echo(f"  archive {archive.name}: {way_there(archive)}")
     if not loaded.archives:
         click.echo("  no archive is set: results stay in the spool ([[archives]] in the settings file)")
+    if bad := [why for archive in loaded.archives if (why := why_unusable(archive))]:
+        raise click.ClickException("\n".join(bad))
 
 
 def _advance(bar: tqdm[NoReturn], done: int) -> None:

@@ -9,8 +9,11 @@ from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from pynetdicom.presentation import build_context
 
 from node import sender
+from node.archive_security import way_there
 from node.association import associate, leave
+from node.outlets import outlet_of
 from node.retry import Failure, judge
+from node.settings_delivery import ArchiveSettings
 
 VERIFICATION = UID("1.2.840.10008.1.1")
 RESULT_CLASSES = tuple(
@@ -64,6 +67,23 @@ def ask(peer: sender.Peer) -> Answer:
         accepted=tuple((item.name, tuple(accepted[item])) for item in RESULT_CLASSES if item in accepted),
         refused=_names(item for item in RESULT_CLASSES if item not in accepted),
     )
+
+
+def about(archive: ArchiveSettings, connect_timeout_s: float) -> list[str]:
+    """What an archive of the settings says, for the operator: by STOW-RS, by C-ECHO, or by both where it has both.
+
+    Raises:
+        sender.SendError: it does not answer; the message says why.
+    """
+    told = []
+    if archive.stow_url:
+        if failure := outlet_of(archive, connect_timeout_s).probe():
+            raise sender.SendError(failure.what)
+        told.append(f"{archive.name} ({way_there(archive)}): answers")
+    if archive.host:
+        peer = sender.peer_of(archive, connect_timeout_s)
+        told += lines(archive.name, peer, ask(peer))
+    return told
 
 
 def _names(classes: Iterable[UID]) -> tuple[str, ...]:

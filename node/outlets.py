@@ -10,7 +10,8 @@ from typing import Protocol
 from pydicom.uid import UID
 
 from node import sender, stow_sender
-from node.association import Peer, peer_of, tls_of
+from node.archive_security import web_server_of
+from node.association import Peer, peer_of
 from node.encodings import BY_NAME
 from node.retry import Failure
 from node.sender import Outcome
@@ -61,11 +62,5 @@ def outlet_of(archive: ArchiveSettings, connect_timeout_s: float) -> Outlet:
     preferred = tuple(BY_NAME[name] for name in archive.transfer_syntaxes)
     if not archive.stow_url:
         return DimseOutlet(peer=peer_of(archive, connect_timeout_s), preferred=preferred)
-    server = WebServer(
-        url=archive.stow_url.rstrip("/"),
-        token_file=archive.stow_token_file,
-        password_file=archive.stow_password_file,
-        tls=tls_of(archive),
-        connect_timeout_s=connect_timeout_s,
-    )
+    server = web_server_of(archive, connect_timeout_s)
     return WebOutlet(server=server, preferred=preferred)

@@ -30,12 +30,16 @@ class Bench:
         self.ledger = ledger
         self.spool = Spool(folder / "spool", minimum_free_bytes=0)
         self.now = NOON
+        self.use(ports, **delivery)
+        self.study_id = self.receive(1)
+
+    def use(self, ports: Mapping[str, int], **delivery: Any) -> None:
+        """From now on the settings name these archives."""
         archives = [
             {"name": name, "ae_title": AE_TITLE, "host": "127.0.0.1", "port": port} for name, port in ports.items()
         ]
         limits = {"first_delay_s": 4, "maximum_delay_s": 64, "connect_timeout_s": 1} | delivery
         self.settings = Settings.model_validate({"archives": archives, "delivery": limits})
-        self.study_id = self.receive(1)
 
     def receive(self, number: int) -> int:
         """An image of study 2.25.<number>."""

@@ -80,6 +80,38 @@ def test_a_bad_setting_is_refused_by_its_name(tmp_path: Path, content: str, comp
     assert "node.toml" in str(caught.value)
 
 
+WEB = '[[archives]]\nname = "web"\nstow_url = '
+DIMSE = '[[archives]]\nname = "pacs"\nae_title = "PACS"\nhost = "h"\nport = 104\n'
+
+
+def test_an_archive_may_be_reached_by_stow_alone(tmp_path: Path) -> None:
+    (archive,) = load(written(tmp_path, WEB + '"https://pacs.example/dicom-web"\n')).archives
+    assert (archive.stow_url, archive.host, archive.port) == ("https://pacs.example/dicom-web", "", 0)
+
+
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [
+        ('[[archives]]\nname = "pacs"\nae_title = "PACS"\nport = 104\n', "host missing"),
+        (WEB + '"https://p/w"\nhost = "h"\n', "ae_title and port missing"),
+        (WEB + '"ftp://p/w"\n', "stow_url must be http"),
+        (WEB + '"https://user:secret@p/w"\n', "stow_url must be http"),
+        (WEB + '"http://p/w"\nstow_token_file = "t"\n', "stow_url must be https where a token or password goes"),
+        (WEB + '"https://p/w"\nstow_token_file = "t"\nstow_password_file = "p"\n', "not both"),
+        (DIMSE + 'stow_token_file = "t"\n', "need stow_url"),
+        (DIMSE + 'tls = true\ntls_key_file = "k"\n', "tls_certificate_file and tls_key_file go together"),
+        (DIMSE + 'tls_ca_file = "ca"\n', "it would send in clear"),
+        (DIMSE + 'transfer_syntaxes = ["jpeg_baseline"]\n', r"archives\.0\.transfer_syntaxes\.0"),
+        ("[delivery]\ngive_up_after_s = 0\n", r"delivery\.give_up_after_s"),
+        ("[delivery]\nbreaker_failures = 0\n", r"delivery\.breaker_failures"),
+        ('[[senders]]\nae_title = "A"\npriority = 10\n', r"senders\.0\.priority"),
+    ],
+)
+def test_an_archive_that_could_not_be_sent_to_safely_is_refused(tmp_path: Path, content: str, complaint: str) -> None:
+    with pytest.raises(SettingsError, match=complaint):
+        load(written(tmp_path, content))
+
+
 def test_all_bad_settings_are_named_at_once(tmp_path: Path) -> None:
     with pytest.raises(SettingsError) as caught:
         load(written(tmp_path, "[receiver]\nport = 0\nprot = 1\n[assembly]\nquiet_s = -1\n"))
