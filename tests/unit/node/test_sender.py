@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import socket
 import threading
+import zlib
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -12,13 +13,20 @@ from pathlib import Path
 import pytest
 from pydicom import Dataset
 from pydicom.dataset import FileMetaDataset
-from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, JPEG2000Lossless, RLELossless
+from pydicom.uid import (
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    JPEG2000Lossless,
+    RLELossless,
+)
 from pynetdicom import AllStoragePresentationContexts, evt
 
 from node.retry import Failure
-from node.sender import Outcome, Peer, SendError, Stored, echo, peer_of, send, send_folder
+from node.sender import Outcome, Peer, SendError, Stored, answer_of, echo, peer_of, send, send_folder
 from node.settings import ArchiveSettings
 from tests.scripted_archive import AE_TITLE, answering, closed_port
+from tests.unit.node.outgoing_objects import capture, text_report
 
 # pynetdicom leaves the socket of a connection that failed to the garbage collector
 pytestmark = pytest.mark.filterwarnings("ignore:.*unclosed <socket", "ignore::pytest.PytestUnraisableExceptionWarning")
@@ -119,6 +127,73 @@ def test_a_refusal_of_one_object_for_good_does_not_stop_the_next(tmp_path: Path)
         first, second = send([write_object(tmp_path, 1), write_object(tmp_path, 2)], peer_at(archive.port))
     assert failure(first) == Failure(what="0xC001 cannot understand", permanent=True, content_refused=True)
     assert second.answer == Stored(status="0xB000 warning: stored, with data elements coerced", warned=True)
+
+
+STORED = (0x0000, 0x0111)
+WARNED = (0x0001, 0x0107, 0x0116, 0xB000, 0xB006, 0xB007, 0xBFFF)
+LATER = (0x0105, 0x0106, 0x0110, 0x0124, 0x0210, 0xFE00, 0x1234)
+NEVER = (0x0117, 0x0122, 0x0211, 0x0212, 0xA900, 0xA9FF, 0xC000, 0xCFFF)
+FULL = (0x0213, 0xA700, 0xA7FF)
+
+
+def test_every_status_about_an_object_is_its_own_answer_and_the_next_object_goes(tmp_path: Path) -> None:
+    """The rows of PS3.4 table B.2-1 and PS3.7 annex C, answered by a Storage SCP over one association."""
+    statuses = (*STORED, *WARNED, *LATER, *NEVER)
+    paths = {status: write_object(tmp_path, number) for number, status in enumerate(statuses, start=1)}
+    answers = iter(statuses)
+    with answering(lambda _: next(answers)) as archive:
+        outcomes = {outcome.path: outcome.answer for outcome in send(tuple(paths.values()), peer_at(archive.port))}
+    got = {status: outcomes[path] for status, path in paths.items()}
+    assert archive.associations == 1
+    assert [status for status, answer in got.items() if answer == answer_of(status)] == list(statuses)
+    assert [s for s, a in got.items() if isinstance(a, Stored)] == [*STORED, *WARNED]
+    assert [s for s, a in got.items() if isinstance(a, Stored) and a.warned] == list(WARNED)
+    assert [s for s, a in got.items() if isinstance(a, Failure) and a.permanent] == list(NEVER)
+    assert [s for s, a in got.items() if isinstance(a, Failure) and a.form_refused] == list(NEVER)
+    assert not any(isinstance(answer, Failure) and answer.of_archive for answer in got.values())
+
+
+@pytest.mark.parametrize("status", FULL)
+def test_a_status_about_the_archive_ends_the_batch(status: int, tmp_path: Path) -> None:
+    with answering(lambda _: status) as archive:
+        first, second = send([write_object(tmp_path, 1), write_object(tmp_path, 2)], peer_at(archive.port))
+    assert (failure(first).of_archive, failure(first).tried) == (True, True)
+    assert (failure(second).of_archive, failure(second).tried) == (True, False)
+
+
+def test_after_one_association_has_failed_the_next_is_not_tried(tmp_path: Path) -> None:
+    classes = [str(context.abstract_syntax) for context in AllStoragePresentationContexts[:65]]
+    paths = [write_object(tmp_path, number, sop_class) for number, sop_class in enumerate(classes, start=1)]
+    with answering(lambda _: 0xA700) as archive:
+        outcomes = tuple(send(paths, peer_at(archive.port)))
+    assert archive.associations == 1
+    assert [failure(outcome).tried for outcome in outcomes] == [True] + [False] * 64
+
+
+class TestPreferredTransferSyntaxes:
+    def test_the_first_that_the_archive_takes_and_the_object_can_have(self, tmp_path: Path) -> None:
+        paths = [capture(tmp_path, 1), text_report(tmp_path, 2)]
+        wanted = [JPEG2000Lossless, RLELossless, ImplicitVRLittleEndian]
+        taken = [RLELossless, ImplicitVRLittleEndian, ExplicitVRLittleEndian]
+        with answering(transfer_syntaxes=taken) as archive:
+            outcomes = tuple(send(paths, peer_at(archive.port), wanted))
+        assert all(isinstance(outcome.answer, Stored) for outcome in outcomes)
+        assert archive.transfer_syntaxes == [RLELossless, ImplicitVRLittleEndian]
+
+    def test_what_the_archive_does_not_take_is_not_sent_to_it(self, tmp_path: Path) -> None:
+        with answering(transfer_syntaxes=[ExplicitVRLittleEndian]) as archive:
+            (outcome,) = send([capture(tmp_path, 1)], peer_at(archive.port), [JPEG2000Lossless])
+        assert isinstance(outcome.answer, Stored)
+        assert archive.transfer_syntaxes == [ExplicitVRLittleEndian]
+
+    def test_deflated(self, tmp_path: Path) -> None:
+        path = capture(tmp_path, 1)
+        with answering() as archive:
+            (outcome,) = send([path], peer_at(archive.port), [DeflatedExplicitVRLittleEndian])
+        assert isinstance(outcome.answer, Stored)
+        assert archive.transfer_syntaxes == [DeflatedExplicitVRLittleEndian]
+        plain = zlib.decompress(archive.encoded[0], -zlib.MAX_WBITS)
+        assert path.read_bytes().endswith(plain)
 
 
 def test_a_full_archive_is_not_asked_again_in_the_same_association(tmp_path: Path) -> None:
