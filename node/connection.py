@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import select
 import socket
 import ssl
@@ -9,8 +10,11 @@ import struct
 import sys
 import time
 from collections.abc import Callable
+from typing import Any
 
 READ_AT_ONCE_BYTES = 2**18
+LEAST_BYTES_PER_S = 1024
+"""A sender that is slower, on average over a message, is no sender."""
 SLICE_S = 1
 """A read that waits in the kernel for all it wants comes back this often, to look at its deadline."""
 _NO_LONGER = struct.pack("ll", SLICE_S, 0)
@@ -110,3 +114,34 @@ class Connection:
         """Lets the kernel acknowledge at once: DCMTK and Orthanc send a command and wait up to 40 ms for that."""
         if sys.platform == "linux":
             self.wire.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
+
+
+class Paced(io.RawIOBase):
+    """What a peer sends, for as long as it keeps a pace; then the end, as if it had hung up.
+
+    A request whose bytes drip in would else hold one of a few places for days.
+    """
+
+    def __init__(self, connection: socket.socket, silence_s: float) -> None:
+        super().__init__()
+        self._connection = connection
+        self._silence_s = silence_s
+        self._began = time.monotonic()
+        self._bytes = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, room: Any) -> int:
+        now = time.monotonic()
+        at_least_pace = self._began + self._bytes / LEAST_BYTES_PER_S
+        wait_s = min(now, at_least_pace) + self._silence_s - now
+        if wait_s <= 0:
+            return 0
+        self._connection.settimeout(wait_s)
+        try:
+            count = self._connection.recv_into(room)
+        except TimeoutError:
+            return 0
+        self._bytes += count
+        return count

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from node.arriving import Incoming, TooBig
-from node.connection import READ_AT_ONCE_BYTES, Connection
+from node.connection import LEAST_BYTES_PER_S, READ_AT_ONCE_BYTES, Connection
 from node.dimse import (
     C_ECHO_RQ,
     C_STORE_RQ,
@@ -29,8 +29,6 @@ from node.dimse import (
 from node.records import Recorded
 
 LARGEST_COMMAND_BYTES = 2**16
-LEAST_BYTES_PER_S = 1024
-"""A sender that is slower, on average over a message, is no sender."""
 _VERIFICATION = "1.2.840.10008.1.1"
 _STORAGE_COMMITMENT = "1.2.840.10008.1.20.1"
 _COMMAND, _LAST = 1, 2

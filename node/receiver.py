@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Protocol
 from node import lifesigns
 from node.intake import Intake
 from node.ledger import open_ledger
+from node.refusals import Refusals
 from node.settings import Settings
 from node.spool import Spool
 
@@ -76,12 +77,12 @@ def run(settings: Settings, stop: StopSignal, on_ready: OnReady = _nobody) -> No
         gc.freeze()  # what is there now stays: collecting the associations that ended is quick without it
         serving = threading.Thread(target=server.serve_forever, name="accept", daemon=True)
         serving.start()
-        web = _open_stow(settings, intake)
-        lifesigns.tell("refused", server.refusals)
+        web = _open_stow(settings, intake, server.refusals)
+        lifesigns.tell("refused", server.refusals.all)
         on_ready(server.port(is_tls=False), server.port(is_tls=True))
         while not stop.wait(REFUSALS_TOLD_EVERY_S):
-            _tell(server.take_refusals())
-        _tell(server.take_refusals())
+            _tell(server.refusals.take())
+        _tell(server.refusals.take())
         server.stop()
         if web is not None:
             web.shutdown()
@@ -97,7 +98,7 @@ def _tell(refusals: Mapping[str, int]) -> None:
         _log.warning("turned away since this was last told: %s", told)
 
 
-def _open_stow(settings: Settings, intake: Intake) -> StowServer | None:
+def _open_stow(settings: Settings, intake: Intake, refusals: Refusals) -> StowServer | None:
     wanted = settings.receiver
     if not wanted.stow_port or wanted.stow_token_file is None:
         return None
@@ -108,7 +109,7 @@ def _open_stow(settings: Settings, intake: Intake) -> StowServer | None:
     scratch = settings.spool_dir / "stow"
     scratch.mkdir(mode=0o700, exist_ok=True)
     try:
-        server = StowServer(wanted, read_token(wanted.stow_token_file), intake, scratch, context)
+        server = StowServer(wanted, read_token(wanted.stow_token_file), intake, scratch, context, refusals)
     except ValueError as error:
         raise CannotListen(str(error)) from error
     except OSError as error:

@@ -14,7 +14,6 @@ import ssl
 import threading
 import time
 from collections import Counter
-from collections.abc import Mapping
 
 from pynetdicom import AE, evt
 from pynetdicom.association import Association
@@ -117,13 +116,10 @@ class Server:
         """The TCP port, of use where the settings leave the choice to the system; None where there is none."""
         return next((listener.port for listener in self._listeners if listener.is_tls is is_tls), None)
 
-    def take_refusals(self) -> Mapping[str, int]:
-        """How many were turned away, by reason, since this was last asked."""
-        return self._refusals.take()
-
-    def refusals(self) -> Mapping[str, int]:
-        """How often somebody was turned away since the start, and why."""
-        return self._refusals.all()
+    @property
+    def refusals(self) -> Refusals:
+        """Who was turned away; whatever else listens in this process notes it here, too."""
+        return self._refusals
 
     def stop(self) -> None:
         """Ends ``serve_forever``, closes the ports and aborts what still runs: nothing of it was acknowledged."""

@@ -7,12 +7,14 @@ if it had come by C-STORE. The answer lists what is durable, and what was refuse
 from __future__ import annotations
 
 import hmac
+import io
 import json
 import logging
 import mmap
 import os
 import tempfile
 import threading
+import time
 from collections.abc import Iterator
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -20,13 +22,14 @@ from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
+from node.connection import Paced
 from node.dataset_header import uid_or_empty
 from node.front_door import address_of
 from node.intake import CANNOT_UNDERSTAND, OUT_OF_RESOURCES, SUCCESS, Intake, SentObject
 from node.refusals import Refusals
 from node.settings import ReceiverSettings
 from node.stow_body import NotAFile, NotMultipart, boundary_of, file_meta, parts
-from node.transport_security import RenewedContext
+from node.transport_security import RenewedContext, shake_hands
 
 SENDER = "STOW-RS"
 """What stands in the ledger for the calling AE title."""
@@ -43,14 +46,20 @@ class StowServer(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 64
 
-    def __init__(
-        self, settings: ReceiverSettings, token: str, intake: Intake, scratch: Path, tls: RenewedContext | None
+    def __init__(  # noqa: PLR0913, PLR0917 - what it needs
+        self,
+        settings: ReceiverSettings,
+        token: str,
+        intake: Intake,
+        scratch: Path,
+        tls: RenewedContext | None,
+        refusals: Refusals,
     ) -> None:
         self.settings = settings
         self.token = token
         self.intake = intake
         self.scratch = scratch
-        self.refusals = Refusals()
+        self.refusals = refusals
         self._tls = tls
         self._networks = [ip_network(network, strict=False) for network in settings.allowed_addresses]
         self._places = threading.BoundedSemaphore(MOST_REQUESTS)
@@ -65,12 +74,14 @@ class StowServer(ThreadingHTTPServer):
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
         if not self._places.acquire(blocking=False):
+            self.refusals.note(str(address_of(client_address)), "STOW-RS connection closed: too many are open")
             self.shutdown_request(request)
             return
         try:
             request.settimeout(self.settings.acse_timeout_s)
             if self._tls is not None:
-                request = self._tls.current().wrap_socket(request, server_side=True)
+                request = self._tls.current().wrap_socket(request, server_side=True, do_handshake_on_connect=False)
+                shake_hands(request, time.monotonic() + self.settings.acse_timeout_s)
             super().process_request_thread(request, client_address)
         except OSError as error:
             _log.info("STOW-RS connection ended: %s", type(error).__name__)
@@ -93,6 +104,10 @@ class _Request(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     server_version = "spinenode"
     sys_version = ""
+
+    def setup(self) -> None:
+        super().setup()
+        self.rfile = io.BufferedReader(Paced(self.connection, self.server.settings.acse_timeout_s))
 
     def do_POST(self) -> None:
         self.close_connection = True
@@ -224,6 +239,7 @@ class _Request(BaseHTTPRequestHandler):
 
     def _send(self, status: HTTPStatus, kind: str, content: str) -> None:
         encoded = content.encode("ascii")
+        self.connection.settimeout(self.server.settings.acse_timeout_s)
         try:
             self.send_response(status)
             self.send_header("Content-Type", kind)

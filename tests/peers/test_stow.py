@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import http.client
 import json
+import socket
+import time
 from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
@@ -21,6 +23,7 @@ pytestmark = [pytest.mark.peers, pytest.mark.filterwarnings("ignore::Deprecation
 
 TOKEN = "a-token-of-more-than-20-characters"
 BOUNDARY = "MARK"
+MULTIPART = f'multipart/related; type="application/dicom"; boundary={BOUNDARY}'
 
 
 class Web(Receiver):
@@ -63,7 +66,7 @@ def post(
 ) -> tuple[int, dict[str, list[tuple[str, int]]]]:
     """Status, and (SOP Instance UID, failure reason) of what was kept and what was not."""
     connection = http.client.HTTPConnection("127.0.0.1", receiver.web_port, timeout=20)
-    kind = kind or f'multipart/related; type="application/dicom"; boundary={BOUNDARY}'
+    kind = kind or MULTIPART
     headers = {"Content-Type": kind, "Authorization": f"Bearer {token}"}
     try:
         connection.request("POST", path, iter([body]) if chunked else body, headers, encode_chunked=chunked)
@@ -143,7 +146,7 @@ def test_what_is_no_store_request_gets_its_status(receiver: Web, change: dict[st
 def test_a_request_that_breaks_off_leaves_nothing(receiver: Web) -> None:
     connection = http.client.HTTPConnection("127.0.0.1", receiver.web_port, timeout=20)
     connection.putrequest("POST", "/studies")
-    connection.putheader("Content-Type", f'multipart/related; type="application/dicom"; boundary={BOUNDARY}')
+    connection.putheader("Content-Type", MULTIPART)
     connection.putheader("Authorization", f"Bearer {TOKEN}")
     connection.putheader("Content-Length", "100000")
     connection.endheaders()
@@ -151,6 +154,28 @@ def test_a_request_that_breaks_off_leaves_nothing(receiver: Web) -> None:
     connection.close()
     assert post(receiver, multipart(file_of(mr_image(51))))[0] == 200
     assert "1.2.3.1.50" not in receiver.kept()
+
+
+@pytest.mark.parametrize("begin", [b"", b"POST /studies HTTP/1.1\r\nX: ", None], ids=["first line", "header", "body"])
+def test_a_request_that_drips_in_is_cut_off_in_time(receiver: Web, begin: bytes | None) -> None:
+    """A byte every half second would never be silence, and would hold one of 16 places for days."""
+    if begin is None:
+        head = f"Authorization: Bearer {TOKEN}\r\nContent-Length: 100000\r\n"
+        begin = f"POST /studies HTTP/1.1\r\n{head}Content-Type: {MULTIPART}\r\n\r\n".encode()
+    with socket.create_connection(("127.0.0.1", receiver.web_port), timeout=1) as connection:
+        connection.sendall(begin)
+        started = time.monotonic()
+        while time.monotonic() - started < 20:
+            try:
+                connection.sendall(b"x")
+                if not connection.recv(4096):
+                    break
+            except TimeoutError:
+                continue
+            except OSError:
+                break
+        assert time.monotonic() - started < 10
+    assert post(receiver, multipart(file_of(mr_image(52))))[0] == 200
 
 
 def test_zz_the_log_names_no_patient_no_uid_and_no_token(receiver: Web) -> None:
