@@ -13,7 +13,14 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol
 
-from dbos import DBOS, DBOSConfig, DBOSPortableJSONSerializer, SetEnqueueOptions, SetWorkflowID
+from dbos import (
+    DBOS,
+    DBOSConfig,
+    DBOSPortableJSONSerializer,
+    SetEnqueueOptions,
+    SetWorkflowID,
+    _workflow_commands,
+)
 
 from node.precedence import LAST_IN_LINE
 
@@ -26,6 +33,8 @@ BUSY_POLL_S = 0.1
 """While studies wait: the pause between two studies of a worker is half of it."""
 IDLE_POLL_S = 2.0
 """While none does: a queue that is looked into ten times a second costs a twentieth of a core for nothing."""
+UNUSED_POLL_S = 60.0
+"""For what DBOS offers and this program does not use."""
 UNFINISHED = ("ENQUEUED", "PENDING", "DELAYED")
 FINISHED = ("SUCCESS", "ERROR", "CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED")
 
@@ -58,8 +67,9 @@ class Engine:
             "log_level": "WARNING",
             "serializer": DBOSPortableJSONSerializer(),
             "max_executor_threads": 4,
+            "scheduler_polling_interval_sec": UNUSED_POLL_S,
         }
-        DBOS(config=configuration)
+        _look_seldom_for_what_we_do_not_use(DBOS(config=configuration))
         self._grade_study = _register(steps, self._running)
 
     def launch(self) -> None:
@@ -151,6 +161,16 @@ def queue_database_url(database_url: str, data_dir: Path) -> str:
         connection.execute("PRAGMA journal_mode=WAL")  # stays with the file; DBOS would leave the slow default
     connection.close()
     return f"sqlite:///{path}"
+
+
+def _look_seldom_for_what_we_do_not_use(dbos: DBOS) -> None:
+    """Delayed jobs, jobs with a deadline, and DBOS's own queue: each looked for once a second, with no key to set it.
+
+    Together they cost an idle node as much as all of the rest. The names are DBOS's private ones; a test sees to it
+    that they still are.
+    """
+    _workflow_commands._BACKGROUND_JOBS_INTERVAL_SEC = UNUSED_POLL_S
+    dbos._registry.get_internal_queue()._polling_interval_sec = UNUSED_POLL_S
 
 
 def _register(steps: StudySteps, running: set[str]) -> Callable[[int], None]:

@@ -11,8 +11,9 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from dbos import _dbos, _queue, _workflow_commands
 
-from node.engine import Engine, Outcome, queue_database_url
+from node.engine import UNUSED_POLL_S, Engine, Outcome, queue_database_url
 
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
 
@@ -216,6 +217,15 @@ def test_ended_jobs_are_forgotten_and_waiting_ones_are_not(running: Running) -> 
     assert engine.unfinished() == 1
     over.set()
     until(lambda: engine.unfinished() == 0)
+
+
+def test_what_is_not_used_is_looked_for_seldom(running: Running) -> None:
+    """By private names of DBOS: where a new version has others, ``engine`` must learn them."""
+    running(Recording())
+    assert _workflow_commands.background_jobs_thread.__globals__["_BACKGROUND_JOBS_INTERVAL_SEC"] == UNUSED_POLL_S
+    assert "_BACKGROUND_JOBS_INTERVAL_SEC" in _workflow_commands.background_jobs_thread.__code__.co_names
+    assert "_polling_interval_sec" in _queue.queue_worker_thread.__code__.co_names
+    assert _dbos._get_dbos_instance()._registry.get_internal_queue()._polling_interval_sec == UNUSED_POLL_S
 
 
 def test_the_queue_keeps_no_pickles(running: Running, shared: tuple[Engine, Switch, Path]) -> None:
