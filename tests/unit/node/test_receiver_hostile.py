@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import socket
-import struct
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian, MRImageStorage
-from pynetdicom import build_context
-from pynetdicom.pdu import A_ASSOCIATE_RQ
-from pynetdicom.pdu_primitives import A_ASSOCIATE, ImplementationClassUIDNotification, MaximumLengthNotification
 
 from tests.hostile_corpus import EITHER, PRIVATE, STORED, Sent, objects, requests
+from tests.pdus import RELEASE, command, p_data, read_pdu, request, status_in
 from tests.receiving import Receiver
 from tests.unit.node.encoded_images import encoded, mr_image
 
@@ -32,20 +29,9 @@ def receiver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Receiver]:
         yield running
 
 
-def request() -> bytes:
-    """Proposes MR images in each of the transfer syntaxes, as contexts 1, 3, 5 and 7."""
-    asked = A_ASSOCIATE()
-    asked.application_context_name = "1.2.840.10008.3.1.1.1"
-    asked.calling_ae_title, asked.called_ae_title = "MODALITY", "SPINENODE"
-    contexts = [build_context(MRImageStorage, syntax) for syntax in SYNTAXES]
-    for number, context in enumerate(contexts):
-        context.context_id = 2 * number + 1
-    asked.presentation_context_definition_list = contexts
-    length, implementation = MaximumLengthNotification(), ImplementationClassUIDNotification()
-    length.maximum_length_received = 16384
-    implementation.implementation_class_uid = "1.2.3"
-    asked.user_information = [length, implementation]
-    return bytes(A_ASSOCIATE_RQ(asked).encode())
+def proposal() -> bytes:
+    """MR images in each of the transfer syntaxes, as contexts 1, 3, 5 and 7."""
+    return request(*((MRImageStorage, syntax) for syntax in SYNTAXES))
 
 
 def connect(receiver: Receiver) -> socket.socket:
@@ -54,45 +40,21 @@ def connect(receiver: Receiver) -> socket.socket:
     return connection
 
 
-def exactly(connection: socket.socket, count: int) -> bytes:
-    got = b""
-    while len(got) < count:
-        piece = connection.recv(count - len(got))
-        assert piece, "the receiver hung up"
-        got += piece
-    return got
-
-
-def read_pdu(connection: socket.socket) -> tuple[int, bytes]:
-    kind, length = struct.unpack(">BxL", exactly(connection, 6))
-    return kind, exactly(connection, length)
-
-
 def send(connection: socket.socket, sent: Sent) -> int:
     """The status that the receiver answers to an object."""
     context = 2 * SYNTAXES.index(sent.transfer_syntax_uid) + 1
-    elements = (
-        (2, MRImageStorage.encode() + b"\0"),
-        (0x100, struct.pack("<H", 1)),
-        (0x110, struct.pack("<H", 1)),
-        (0x800, struct.pack("<H", 1)),
-        (0x1000, sent.uid.encode() + b"\0" * (len(sent.uid) % 2)),
-    )
-    command = b"".join(struct.pack("<HHL", 0, number, len(value)) + value for number, value in elements)
-    for control, content in ((3, command), (2, sent.content)):
-        connection.sendall(struct.pack(">BxLLBB", 4, len(content) + 6, len(content) + 2, context, control) + content)
+    connection.sendall(p_data(context, 3, command(1, MRImageStorage, sent.uid)) + p_data(context, 2, sent.content))
     kind, answer = read_pdu(connection)
     assert kind == 4, f"{sent.name}: the association ended"
-    place = answer.index(struct.pack("<HHL", 0, 0x900, 2)) + 8
-    return int(struct.unpack_from("<H", answer, place)[0])
+    return status_in(answer)
 
 
 def send_all(receiver: Receiver) -> dict[str, int]:
     with connect(receiver) as connection:
-        connection.sendall(request())
+        connection.sendall(proposal())
         assert read_pdu(connection)[0] == 2
         answers = {sent.name: send(connection, sent) for sent in objects()}
-        connection.sendall(struct.pack(">BxLL", 5, 4, 0))
+        connection.sendall(RELEASE)
         assert read_pdu(connection)[0] == 6, "A-RELEASE-RP"
     return answers
 
@@ -129,7 +91,7 @@ def test_more_of_the_same_costs_no_more_memory(receiver: Receiver) -> None:
 
 
 def test_a_request_of_which_any_byte_is_wrong_does_no_harm(receiver: Receiver) -> None:
-    for damaged in requests(request()):
+    for damaged in requests(proposal()):
         with connect(receiver) as connection:
             connection.sendall(damaged)
             connection.shutdown(socket.SHUT_WR)
@@ -139,7 +101,7 @@ def test_a_request_of_which_any_byte_is_wrong_does_no_harm(receiver: Receiver) -
             except ConnectionResetError:
                 continue  # an answer as good as any
     with connect(receiver) as connection:
-        connection.sendall(request())
+        connection.sendall(proposal())
         assert read_pdu(connection)[0] == 2
         good = Sent(name="good", content=encoded(mr_image(9100)), becomes=STORED, uid="1.2.3.1.9100")
         assert send(connection, good) == 0
