@@ -24,7 +24,7 @@ from node.timeline import Entry, stages, turnaround_s
 SETTLED_AFTER = timedelta(minutes=1)
 PAGE = 2000
 """Rows at a time."""
-PAGES_AT_A_LOOK = 25
+PAGES_AT_A_LOOK = 10
 
 
 class _Ends(NamedTuple):

@@ -20,7 +20,11 @@ def of_node(status: NodeStatus) -> str:
     lines = [_node(status), *_red(status), _queue(status), *_archives(status), *_others(status)]
     if not status.studies:
         return "\n".join([*lines, "", "no study has been received yet"])
-    lines += ["", f"{len(status.studies)} newest studies:", *(line for item in status.studies for line in _study(item))]
+    lines += [
+        "",
+        f"{count(len(status.studies), 'study')}, the newest first:",
+        *(line for item in status.studies for line in _study(item)),
+    ]
     waiting = [item for item in status.undelivered if item.state is not DeliveryState.REPLACED]
     if waiting:
         lines += ["", "not delivered:", *_undelivered(waiting, status.at)]
@@ -72,7 +76,7 @@ def _archives(status: NodeStatus) -> Iterator[str]:
     for name in (*status.archives, *gone):
         deliveries = status.counts.deliveries.get(name, {})
         waiting = deliveries.get(DeliveryState.DUE, 0)
-        parts = [f"{sum(deliveries.get(state, 0) for state in ARRIVED)} results arrived"]
+        parts = [f"{count(sum(deliveries.get(state, 0) for state in ARRIVED), 'result')} arrived"]
         if proven := deliveries.get(DeliveryState.PROVEN, 0):
             parts.append(f"{proven} of them proven")
         parts.append(f"{waiting} wait")
@@ -153,7 +157,7 @@ def _life(life: Life, now: datetime) -> Iterator[str]:
     generation = f", generation {study.generation}" if study.generation > 1 else ""
     yield f"study {study.study_id}  {study.state.value}  {study.study_instance_uid}{generation}"
     sender = f" from {life.calling_ae_title}" if life.calling_ae_title else ""
-    yield f"    {study.instance_count} images{sender}"
+    yield f"    {count(study.instance_count, 'image')}{sender}"
     if study.reason:
         yield f"    {study.reason}"
     if life.conflicts:
