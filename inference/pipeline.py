@@ -16,8 +16,10 @@ from inference import (
     discs,
     evidence,
     grading,
+    image_quality,
     labelling,
     measurements,
+    plausibility,
     remarks,
     segments,
     selection,
@@ -63,7 +65,10 @@ def grade(  # noqa: PLR0913 - what a node sets
     stopwatch.lap("load")
     try:
         looked = detection.look(volume, models.localiser)
-        spine = labelling.name(detection.find_in(looked))
+        found = detection.find_in(looked)
+        spine = labelling.name(found)
+        doubts = plausibility.doubts_about(found, volume)
+        _require_discs(spine)
     except Unsuitable as unsuitable:
         return _declined(instances, str(unsuitable), choice.rejected, models)
     stopwatch.lap("localise")
@@ -73,11 +78,13 @@ def grade(  # noqa: PLR0913 - what a node sets
     )
     segmented = segments.segment(volume, looked.seen, looked.marks, spine)
     stopwatch.lap("segment")
-    quality = [*choice.notes, *stacked.notes, *brightness_notes, *spine.doubts, *remarks.of_levels(discs_graded)]
+    quality = [*choice.notes, *stacked.notes, *brightness_notes, *image_quality.remarks_on(volume)]
+    quality += [*doubts, *spine.doubts, *remarks.of_levels(discs_graded)]
     if volume.voxels.shape[0] == 1:
         quality.append(SINGLE_SLICE)
     quality.extend(remarks.of_missing_grades(discs_graded))
     quality.extend(remarks.of_left_out(measured.left_out, discs_graded))
+    quality.extend((*remarks.of_contrast(discs_graded), *remarks.of_contradictions(discs_graded)))
     return Report(
         study_instance_uid=str(choice.instances[0].StudyInstanceUID),
         volume=volume,
@@ -163,6 +170,11 @@ def _require_slices(volume: SagittalVolume, minimum_slices: int) -> None:
     count = volume.voxels.shape[0]
     if count < minimum_slices:
         raise Unsuitable(f"The T2 sagittal series has {count} slice(s); at least {minimum_slices} are needed.")
+
+
+def _require_discs(spine: Spine) -> None:
+    if not spine.discs:
+        raise Unsuitable("No disc of the lumbar spine lies wholly within the images.")
 
 
 def _declined(

@@ -8,10 +8,10 @@ import pytest
 
 from inference import remarks
 from inference.anatomy import DiscLevel, Vertebra
-from inference.grades import Finding
+from inference.grades import Finding, Grade
 from inference.measurements import LeftOut
 from inference.report import DiscGrading, Report
-from tests.report_factories import LEVELS, graded_study
+from tests.report_factories import LEVELS, binary, graded_study, pfirrmann
 
 REPORT = graded_study().report
 
@@ -92,3 +92,49 @@ def with_withheld(report: Report, below: float) -> Report:
 
 def test_findings_of_the_factory_are_complete() -> None:
     assert Finding.PFIRRMANN in REPORT.discs[0].grades
+
+
+def graded(finding: Finding, grade: Grade, **measurements: float) -> DiscGrading:
+    return replace(REPORT.discs[4], grades={finding: grade}, measurements=measurements)
+
+
+@pytest.mark.parametrize(
+    ("value", "sure", "slip_mm", "told"),
+    [
+        (0, 0.95, 6.0, "without spondylolisthesis, but a slip of 6.0 mm"),
+        (0, 0.7, 6.0, ""),
+        (0, 0.95, 4.0, ""),
+        (1, 0.9, 0.4, "as spondylolisthesis, but a slip of only 0.4 mm"),
+        (1, 0.9, 3.0, ""),
+        (1, 0.9, -3.0, ""),
+    ],
+)
+def test_a_slip_that_contradicts_its_grade(value: int, sure: float, slip_mm: float, told: str) -> None:
+    disc = graded(Finding.SPONDYLOLISTHESIS, binary(value, sure), slip_mm=slip_mm)
+    said = " ".join(remarks.of_contradictions([disc]))
+    assert told in said
+    assert bool(said) is bool(told)
+    assert not told or said.startswith(disc.level.value)
+
+
+@pytest.mark.parametrize(("value", "ratio", "told"), [(2, 0.1, "dark"), (2, 0.2, ""), (5, 0.6, "bright"), (4, 0.3, "")])
+def test_a_signal_that_contradicts_the_pfirrmann_grade(value: int, ratio: float, told: str) -> None:
+    disc = graded(Finding.PFIRRMANN, pfirrmann(value), disc_to_csf_signal_ratio=ratio)
+    said = " ".join(remarks.of_contradictions([disc]))
+    assert told in said
+    assert bool(said) is bool(told)
+
+
+def test_a_contradiction_at_a_withheld_level_names_its_place() -> None:
+    disc = replace(graded(Finding.PFIRRMANN, pfirrmann(5), disc_to_csf_signal_ratio=0.9), withheld_place=2)
+    assert remarks.of_contradictions([disc])[0].startswith("disc 2: ")
+
+
+@pytest.mark.parametrize(("ratio", "told"), [(0.4, False), (1.1, False), (1.7, True)])
+def test_fluid_that_is_darker_than_bone(ratio: float, told: bool) -> None:
+    disc = replace(REPORT.discs[0], measurements={"upper_vertebra_to_csf_signal_ratio": ratio})
+    assert bool(remarks.of_contrast([disc])) is told
+
+
+def test_nothing_is_said_of_the_contrast_without_a_canal() -> None:
+    assert remarks.of_contrast([replace(REPORT.discs[0], measurements={})]) == ()
