@@ -66,20 +66,51 @@ def test_a_disk_that_fails_is_out_of_resources_until_it_works_again(
         receiver.wait_for_log("refused with 0xA700")
 
 
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 8 MB; only root may make one."""
-    folder = tmp_path / "small"
-    folder.mkdir()
-    mounted = os.geteuid() == 0 and (
-        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", folder], check=False).returncode == 0
+@contextmanager
+def mounted(folder: Path, size: str) -> Iterator[Path]:
+    """A file system of its own; only root may make one."""
+    folder.mkdir(parents=True)
+    is_mounted = os.geteuid() == 0 and (
+        subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", folder], check=False).returncode == 0
     )
-    if not mounted:
-        pytest.skip("a small disk needs root and the right to mount")
+    if not is_mounted:
+        pytest.skip("a disk for the test needs root and the right to mount")
     try:
         yield folder
     finally:
         subprocess.run(["umount", "-l", folder], check=True)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """8 MB."""
+    with mounted(tmp_path / "small", "8m") as folder:
+        yield folder
+
+
+@pytest.fixture
+def disk_of_the_spool(tmp_path: Path) -> Iterator[Path]:
+    """Ledger and log lie elsewhere, so that it can be made read-only while the receiver runs."""
+    with mounted(tmp_path / "data" / "spool", "64m") as folder:
+        yield folder
+
+
+def test_a_disk_that_really_becomes_read_only_is_out_of_resources_until_it_is_writable_again(
+    tmp_path: Path, disk_of_the_spool: Path
+) -> None:
+    with Receiver(tmp_path) as receiver:
+        with association(receiver) as opened:
+            assert send(opened, 1) == 0
+            subprocess.run(["mount", "-o", "remount,ro", disk_of_the_spool], check=True)
+            assert [send(opened, number, size) for number in (2, 3) for size in (8, BIG)] == [OUT_OF_RESOURCES] * 4
+            assert send(opened, 1) == OUT_OF_RESOURCES, (
+                "even what is there already: it cannot be compared before it is kept"
+            )
+            subprocess.run(["mount", "-o", "remount,rw", disk_of_the_spool], check=True)
+            assert [send(opened, 2), send(opened, 3, BIG)] == [0, 0], "the same association goes on"
+        assert set(receiver.kept()) == {"1.2.3.1.1", "1.2.3.1.2", "1.2.3.1.3"}
+        assert len(files(receiver)) == 3
+        receiver.wait_for_log("Read-only file system")
 
 
 def test_a_disk_that_really_fills_up_loses_nothing_and_works_again_when_there_is_room(small_disk: Path) -> None:
