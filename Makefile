@@ -61,8 +61,11 @@ check: $(TOOLS)  ## ruff and mypy (strict)
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 
-bench: $(SETUP)  ## speed and memory, as a table with the machine
+bench: $(SETUP)  ## speed and memory, as a table with the machine; receiving beside Orthanc and storescp where they are
 	@$(BIN)/python -m tests.bench
+	@$(BIN)/python -m tests.bench_receiving --images 240 --rounds 5
+	@$(BIN)/python -m tests.bench_receiving --images 675 --at-once 1
+	@$(BIN)/python -m tests.bench_receiving --images 4500 --at-once 30
 
 clean:  ## remove what setup, demo and tests made
 	rm -rf .venv demo-output build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

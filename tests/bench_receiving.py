@@ -5,7 +5,7 @@ DCMTK's storescp, in turn; the table shows medians of the rounds. Nagle's algori
 is compiled here: without it DCMTK (and Orthanc, which uses it) stalls 45 ms with each image, and everybody looks good.
 The images wait in memory (/dev/shm), so that the receivers have the disk for themselves.
 
-``--at-once N`` sends the images over N associations at once to the node alone, and shows its highest memory.
+``--at-once N`` sends the images as N studies, at once, to the node alone, and shows its highest memory.
 ``--associations N`` makes N associations, each with a C-ECHO and a new small image, and shows the receiver's memory as
 it goes, with the slope of a straight line through it and its 95 % interval.
 """
@@ -122,9 +122,9 @@ def _soak(folder: Path, associations: int) -> None:
         ledger = receiver.ledger()
         kept = sum(study.instance_count for study in ledger.open_studies())
         ledger.close()
-    warm = len(numbers) // 5
+    warm = len(numbers) // 2  # until then SQLite fills its page caches, which have a limit
     slope, half = slope_with_interval(np.array(numbers[warm:]) / 1000, np.array(sizes_mb[warm:]))
-    print(f"{kept} images kept; from association {numbers[warm]} on the memory grows by")
+    print(f"{kept} images kept; {sizes_mb[-1] - sizes_mb[0]:+.1f} MB in all; from association {numbers[warm]} on")
     print(f"{slope:+.4f} MB per 1000 associations, 95 % interval {slope - half:+.4f} to {slope + half:+.4f}")
 
 
@@ -162,13 +162,23 @@ def slope_with_interval(x: NDArray[np.float64], y: NDArray[np.float64]) -> tuple
 
 def _at_once(folder: Path, images: int, senders: int) -> None:
     os.environ["LD_PRELOAD"] = str(_compiled_shim(folder))
-    folders = _write_images(folder / "images", images, senders, serial=1)
+    with tempfile.TemporaryDirectory(dir=_MEMORY if _MEMORY.is_dir() else folder) as waiting:
+        studies = [
+            _write_images(Path(waiting, str(sender)), images // senders, 1, serial=sender + 1)[0]
+            for sender in range(senders)
+        ]
+        os.sync()
+        _send_at_once(folder, studies, images // senders * senders)
+
+
+def _send_at_once(folder: Path, studies: list[Path], images: int) -> None:
+    senders = len(studies)
     storescu = _program("storescu")
     with Receiver(folder) as receiver:
         before_mb = peak_mb = receiver.rss_mb
         words = [storescu, "-aec", "SPINENODE", "+sd", "127.0.0.1", str(receiver.port)]
         started = time.monotonic()
-        processes = [subprocess.Popen([*words, part]) for part in folders]
+        processes = [subprocess.Popen([*words, study]) for study in studies]
         while any(process.poll() is None for process in processes):
             peak_mb = max(peak_mb, receiver.rss_mb)
             time.sleep(0.02)
@@ -177,7 +187,7 @@ def _at_once(folder: Path, images: int, senders: int) -> None:
         ledger = receiver.ledger()
         kept = sum(study.instance_count for study in ledger.open_studies())
         ledger.close()
-    print(f"{images} images over {senders} associations: {took_s:.1f} s, {images / took_s:.0f} images/s, {kept} kept, ")
+    print(f"{images} images over {senders} associations: {took_s:.1f} s, {images / took_s:.0f} images/s, {kept} kept,")
     print(f"{refused} associations failed; RSS {before_mb:.0f} MB before, {peak_mb:.0f} MB at most")
 
 
