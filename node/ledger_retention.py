@@ -149,16 +149,16 @@ class Retention:
     def forget_requests(self, before: datetime) -> int:
         """Deletes requests for storage commitment made before then that never brought an answer; returns how many."""
 
-        def forget(connection: Connection) -> int:
-            ended = (CommitmentState.OVERDUE, CommitmentState.REFUSED)
-            old = select(COMMITMENT.c.transaction_uid).where(
-                COMMITMENT.c.state.in_(ended), COMMITMENT.c.requested_at <= before
-            )
-            connection.execute(delete(COMMITMENT_ITEM).where(COMMITMENT_ITEM.c.transaction_uid.in_(old)))
-            return connection.execute(
-                delete(COMMITMENT).where(COMMITMENT.c.state.in_(ended), COMMITMENT.c.requested_at <= before)
-            ).rowcount
+        ended = (CommitmentState.OVERDUE, CommitmentState.REFUSED)
+        is_old = and_(COMMITMENT.c.state.in_(ended), COMMITMENT.c.requested_at <= before)
+        old = select(COMMITMENT.c.transaction_uid).where(is_old)
 
+        def forget(connection: Connection) -> int:
+            connection.execute(delete(COMMITMENT_ITEM).where(COMMITMENT_ITEM.c.transaction_uid.in_(old)))
+            return connection.execute(delete(COMMITMENT).where(is_old)).rowcount
+
+        if self._database.read(lambda connection: connection.execute(old.limit(1)).first()) is None:
+            return 0
         return self._database.write(forget)
 
     # To be told.

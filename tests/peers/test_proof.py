@@ -129,8 +129,8 @@ def test_a_report_that_comes_while_the_node_is_down_is_asked_for_again(
     settings = archives(orthanc, dcmqrscp_port) + "\n[proof]\noverdue_s = 3\nreport_wait_s = 0\n"
     with node_process.running(tmp_path / "node", quiet_s=QUIET_S, extra=settings) as node:
         where = {"AET": "SPINENODE", "Host": "127.0.0.1", "Port": node_process.free_port()}
+        orthanc.send_to_node(orthanc.upload(lumbar_study), node.port)
         orthanc.ask_put("/modalities/spinenode", where)  # its reports go nowhere
-        node.command("send", str(lumbar_study), "127.0.0.1", str(node.port), "SPINENODE")
         opened = open_ledger(f"sqlite:///{node.folder / 'data' / 'node.db'}")
         deadline = time.monotonic() + 90
         while not opened.proofs.requests("committing"):
