@@ -21,8 +21,9 @@ from inference.anatomy import DiscLevel, Found, Spine
 from inference.marks import Tissue
 from inference.networks.localiser import Localiser
 from inference.training import spider
+from inference.training.localisation import held_out_patients
 from inference.volume import FloatArray, SagittalVolume, Unsuitable, upright
-from inference.weights import config_of, fused
+from inference.weights import config_of, fused, load_localiser
 
 LEVELS_UPWARDS = tuple(reversed(DiscLevel))
 SURE = 0.9
@@ -94,14 +95,22 @@ class StackScore:
 
 
 def unseen(folder: Path) -> Unseen:
-    """What ``localisation.cross_validate`` wrote: each patient with the network of the fold that left him out."""
+    """What ``localisation.cross_validate`` wrote: each patient with the network of the fold that left him out.
+
+    Patients of folds that are not trained yet are left out.
+    """
     folds = json.loads((folder / "folds.json").read_text())
-    return {
-        patient: localiser
-        for number, patients in enumerate(folds)
-        for localiser in [read_localiser(folder / f"fold{number}.safetensors")]
-        for patient in patients
-    }
+    networks: dict[int, nn.Module] = {}
+    for number, patients in enumerate(folds):
+        path = folder / f"fold{number}.safetensors"
+        if path.exists():
+            networks |= dict.fromkeys(patients, read_localiser(path))
+    return networks
+
+
+def shipped(root: Path) -> Unseen:
+    """The shipped network, for the patients held out from it."""
+    return dict.fromkeys(held_out_patients(root), load_localiser("cpu"))
 
 
 def read_localiser(path: Path) -> nn.Module:
