@@ -10,6 +10,7 @@ import re
 import struct
 import zlib
 from dataclasses import dataclass
+from typing import NamedTuple
 
 _SOP_CLASS_UID = 0x00080016
 _SOP_INSTANCE_UID = 0x00080018
@@ -81,8 +82,7 @@ class _Level:
     is_sequence: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class _Element:
+class _Element(NamedTuple):  # one is made for each element: a frozen dataclass takes three times as long
     tag: int
     vr: bytes
     length: int

@@ -15,7 +15,7 @@ import shutil
 import sys
 import threading
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePath
@@ -248,8 +248,9 @@ def _make_both_durable(descriptor: int, directory: Path) -> None:
         try:
             os.fsync(descriptor)
         finally:
-            wait([directory_done])
-        directory_done.result()
+            trouble = directory_done.exception()  # waits for it
+        if trouble is not None:
+            raise trouble
     finally:
         _second_is_free.release()
 
