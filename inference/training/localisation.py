@@ -26,9 +26,10 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
 from inference.networks.localiser import Localiser
-from inference.training import labelled_slices, spider
-from inference.training.augmentation import STORED_PIXEL_MM, Chance, LabelledSlice, view_of
+from inference.training import labelled_slices, localisation_sources, spider
+from inference.training.augmentation import STORED_PIXEL_MM, Chance, LabelledSlice, plain_view, view_of
 from inference.training.levelling import level_areas, raise_sacrum
+from inference.training.localisation_sources import Layout
 
 WIDTHS = (16, 32, 64, 96, 128)
 FOLD = 2
@@ -62,8 +63,8 @@ STAGES = (
     Stage(name="fine", steps=450, stack_share=0.5, mild_share=0.5, overlap=0.0),
 )
 
-SHORT_STAGES = (STAGES[0], replace(STAGES[2], steps=300))
-"""Less than half of the steps of ``STAGES``: cross-validation on a busy machine."""
+SHORT_STAGES = (STAGES[0], replace(STAGES[2], steps=150))
+"""Half of the steps of ``STAGES``, for a busy machine."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -71,11 +72,12 @@ class Training:
     """One training from nothing to a weights file."""
 
     data: Path
-    """The SPIDER folder."""
+    """The SPIDER folder, or another in the given layout."""
     out: Path
     """The weights file; checkpoints and the curve of the loss lie in a folder of the same name beside it."""
-    held_out: Set[int] = frozenset()
+    held_out: Set[int | str] = frozenset()
     """Patients that the network never sees."""
+    layout: Layout = Layout.SHARED
     seed: int = 0
     version: str = "2"
     stages: tuple[Stage, ...] = STAGES
@@ -90,33 +92,40 @@ def train(training: Training) -> Path:
         return training.out
     folder = training.out.with_suffix("")
     folder.mkdir(parents=True, exist_ok=True)
-    patients = [each for each in spider.stack_patients(training.data) if each not in training.held_out]
-    stacks = [labelled_slices.stack_slices(training.data, each) for each in tqdm(patients, desc="read stacks")]
+    sources = localisation_sources.read(training.data, training.layout, {str(each) for each in training.held_out})
+    stacks = sources.stacks
     torch.manual_seed(training.seed)
     localiser = Localiser(WIDTHS, fold=FOLD, pixel_mm=STORED_PIXEL_MM).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     for number, stage in enumerate(training.stages):
         if not stage.overlap:
             level_areas(localiser, stacks)
-        images = marked_images(training.data, localiser, training.held_out) if stage.stack_share < 1 else ()
-        draw = drawer(stacks, images, stage.stack_share)
-        localiser = run(stage, localiser, draw, folder / f"{stage.name}.pt", seed=training.seed + 1 + number)
+        images: Sequence[LabelledSlice] = ()
+        if stage.stack_share < 1 and sources.has_images_without_masks:
+            images = marked_images(training.data, localiser, training.held_out)
+        draw, seed = drawer(stacks, images, stage.stack_share), training.seed + 1 + number
+        localiser = run(stage, localiser, draw, folder / f"{stage.name}.pt", seed=seed, unseen=sources.unseen)
     level_areas(localiser, stacks)
-    raise_sacrum(localiser, stacks)
+    with_sacrum = [stack for stack in stacks if stack.sacrum_known]
+    if with_sacrum:
+        raise_sacrum(localiser, with_sacrum)
     write(localiser, training.out, version=training.version)
     return training.out
 
 
-def run(
+def run(  # noqa: PLR0913 - what a stage needs
     stage: Stage,
     localiser: Localiser,
     draw: Callable[[Chance], LabelledSlice],
     checkpoint: Path,
+    *,
     seed: int,
+    unseen: Sequence[LabelledSlice] = (),
 ) -> Localiser:
     """Run (or go on with) one stage and return the exponential moving average of the weights.
 
     The learning rate rises over the first tenth and falls as a cosine. Step n of a stage draws the same views
-    whether or not the training was interrupted before. The loss goes into a CSV beside the checkpoint.
+    whether or not the training was interrupted before. The loss goes into a CSV beside the checkpoint, and the loss of
+    the averaged network on the middle slices of ``unseen`` beside it.
     """
     optimiser = torch.optim.AdamW(localiser.parameters(), lr=PEAK_RATE, weight_decay=1e-2)
     average = AveragedModel(localiser, multi_avg_fn=get_ema_multi_avg_fn(0.99), use_buffers=True)  # type: ignore[no-untyped-call]
@@ -146,7 +155,8 @@ def run(
         losses.append(lost.item())
         bar.set_postfix(loss=f"{np.mean(losses[-20:]):.3f}", refresh=False)
         if (step + 1) % CHECKPOINT_STEPS == 0 or step + 1 == stage.steps:
-            _note(checkpoint.with_suffix(".csv"), step + 1, float(np.mean(losses[-CHECKPOINT_STEPS:])))
+            lost_unseen = validation_loss(average.module.eval(), unseen)
+            _note(checkpoint.with_suffix(".csv"), step + 1, float(np.mean(losses[-CHECKPOINT_STEPS:])), lost_unseen)
             _keep(checkpoint, step + 1, localiser, average, optimiser)
     return cast(Localiser, average.module.eval())
 
@@ -159,6 +169,18 @@ def loss(logits: Tensor, targets: Tensor, weights: Tensor, overlap_weight: float
     overlap = (marks * targets).sum((0, 2, 3))
     dice = (2 * overlap + 50) / (marks.sum((0, 2, 3)) + (targets * weights).sum((0, 2, 3)) + 50)
     return (entropy + overlap_weight * (1 - dice)).mean()
+
+
+def validation_loss(localiser: nn.Module, unseen: Sequence[LabelledSlice]) -> float:
+    """Mean of ``loss`` over the middle slices, nothing changed in them; NaN where there are none."""
+    losses = []
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+        for each in unseen:
+            middle = len(each.pixels) // 2
+            view = plain_view(each.pixels[middle], each.labels[middle])
+            logits = localiser(view.pixels[None, None].contiguous(memory_format=torch.channels_last))
+            losses.append(float(loss(logits.float(), view.targets[None], view.weights[None], overlap_weight=0.5)))
+    return float(np.mean(losses)) if losses else math.nan
 
 
 def slab_from(stack: LabelledSlice, chance: Chance) -> LabelledSlice:
@@ -183,7 +205,7 @@ def drawer(
     return draw
 
 
-def marked_images(root: Path, localiser: nn.Module, held_out: Set[int]) -> tuple[LabelledSlice, ...]:
+def marked_images(root: Path, localiser: nn.Module, held_out: Set[int | str]) -> tuple[LabelledSlice, ...]:
     """The mid-sagittal images on which the localiser agrees with what SPIDER says of them, with its marks as labels."""
     boxes = spider.disc_boxes(root)
     images = [each for each in spider.midsagittal_images(root) if each.patient not in held_out]
@@ -276,9 +298,9 @@ def _restored(checkpoint: Path, localiser: nn.Module, average: nn.Module, optimi
     return int(state["step"])
 
 
-def _note(path: Path, step: int, lost: float) -> None:
+def _note(path: Path, step: int, lost: float, lost_unseen: float) -> None:
     with path.open("a", newline="") as table:
-        csv.writer(table).writerow((step, f"{lost:.4f}"))
+        csv.writer(table).writerow((step, f"{lost:.4f}", f"{lost_unseen:.4f}"))
 
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -288,7 +310,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--out", type=Path, required=True, help="folder for checkpoints and weights")
     parser.add_argument("--folds", type=int, default=0, help="cross-validate in so many folds; 0: train on everybody")
-    parser.add_argument("--short", action="store_true", help="900 steps instead of 1,500")
+    parser.add_argument("--short", action="store_true", help="750 steps instead of 1,500")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1)
     return parser.parse_args(arguments)
