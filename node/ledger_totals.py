@@ -25,6 +25,8 @@ SETTLED_AFTER = timedelta(minutes=1)
 PAGE = 2000
 """Rows at a time."""
 PAGES_AT_A_LOOK = 10
+_NO_CHANGE = "not proven yet%"
+"""Lines in a delivery's history that only say why it stays as it is."""
 
 
 class _Ends(NamedTuple):
@@ -114,7 +116,7 @@ def _add_changes(connection: Connection, totals: Totals, after: int, upto: int) 
     rows = connection.execute(
         select(DELIVERY_EVENT.c.at, DELIVERY_EVENT.c.state, DELIVERY.c.archive, DELIVERY.c.listed_at)
         .join(DELIVERY, DELIVERY.c.id == DELIVERY_EVENT.c.delivery_id)
-        .where(DELIVERY_EVENT.c.id > after, DELIVERY_EVENT.c.id <= upto)
+        .where(DELIVERY_EVENT.c.id > after, DELIVERY_EVENT.c.id <= upto, DELIVERY_EVENT.c.status.not_like(_NO_CHANGE))
     )
     for at, said, archive, listed_at in rows:
         state = DeliveryState(said)

@@ -45,6 +45,16 @@ def test_arrivals_count_by_archive_with_the_time_they_took(ledger: Ledger) -> No
     assert (sum(totals.turnaround.counts), totals.turnaround.sum_s) == (1, 45.0)
 
 
+def test_a_delivery_that_is_not_proven_yet_has_arrived_once(ledger: Ledger) -> None:
+    first, _ = graded(ledger, 1)["pacs"]
+    ledger.delivery_delivered(first, status="0x0000", now=after(45))
+    ledger.proofs.postpone("pacs", why="not proven yet: no report", until=after(900), now=after(60))
+    totals = totals_at(RunningTotals(ledger._database), 70)
+
+    assert totals.changes["pacs", DeliveryState.DELIVERED] == 1
+    assert sum(totals.arrivals["pacs"].counts) == 1
+
+
 def test_looking_again_counts_nothing_twice_before_and_after_it_has_settled(ledger: Ledger) -> None:
     running = RunningTotals(ledger._database)
     graded(ledger, 1)
