@@ -62,6 +62,7 @@ def serve(settings: Settings) -> int:
                 supervisor.look()
         finally:
             supervisor.stop()
+        lifesigns.clear(settings.node.data_dir)
     return 0
 
 
