@@ -114,13 +114,30 @@ class Intake:
             self._drop(file)
             return refused(sent.calling_ae_title, OUT_OF_RESOURCES, f"the ledger cannot be written: {error}")
         if recorded is Recorded.SAME_AGAIN:
-            self._drop(file)
+            try:
+                self._keep_one_of(instance, file)
+            except (OSError, LedgerError):
+                self._drop(file)
+                why = "it came before, and whether its file still stands cannot be told"
+                return refused(sent.calling_ae_title, OUT_OF_RESOURCES, why)
         if recorded is Recorded.CONFLICT:
             _log.warning(
                 "object from %r claims the SOP Instance UID of another one: kept beside, not graded",
                 sent.calling_ae_title,
             )
         return SUCCESS, recorded
+
+    def _keep_one_of(self, again: ReceivedInstance, file: StoredFile) -> None:
+        """The file that the ledger names stays, unless it was lost: then its sender has just brought it back."""
+        kept = self._ledger.path_of(again.sop_instance_uid, again.sha256)
+        if kept is None or self._spool.holds(kept, file.size_bytes):
+            self._drop(file)
+            return
+        self._spool.put_in_place(file.path, kept)
+        _log.error(
+            "a file of the spool was lost or cut off, and is there again: %r has sent it again. Look after the disk",
+            again.calling_ae_title,
+        )
 
 
 def _mismatch(header: DatasetHeader, sent: SentObject, study: str) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from datetime import datetime
+from pathlib import Path
 from typing import NamedTuple
 
 from sqlalchemy import (
@@ -91,6 +92,13 @@ def record(connection: Connection, instances: Sequence[ReceivedInstance]) -> tup
 
 def _kept_under(connection: Connection, sop_instance_uid: str) -> list[_Kept]:
     return [_Kept._make(row) for row in _SAME_UID.run(connection, {"uid": sop_instance_uid})]
+
+
+def path_of(connection: Connection, sop_instance_uid: str, sha256: str) -> Path | None:
+    """The file of an object that is kept with these bytes; None where there is none, or it was deleted."""
+    kept = (kept for kept in _kept_under(connection, sop_instance_uid) if kept.sha256 == sha256 and not kept.is_purged)
+    found = next(kept, None)
+    return Path(found.path) if found else None
 
 
 def is_own_result(connection: Connection, sop_instance_uid: str) -> bool:

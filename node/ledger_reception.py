@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from pathlib import Path
 
 from node import ledger_arrivals as arrivals
 from node import ledger_intake as intake
@@ -29,6 +30,10 @@ class Reception:
             LedgerError: it was not written down.
         """
         return self._arrivals.record(instance)
+
+    def path_of(self, sop_instance_uid: str, sha256: str) -> Path | None:
+        """The file of an object that is kept with these bytes; None where there is none, or it was deleted."""
+        return self._database.read(lambda connection: arrivals.path_of(connection, sop_instance_uid, sha256))
 
     def is_own_result(self, sop_instance_uid: str) -> bool:
         """Whether this node made the object."""

@@ -129,6 +129,18 @@ class Spool:
         for directory in {file.parent for file in files}:
             _make_durable(directory)
 
+    def holds(self, path: PurePath, size_bytes: int) -> bool:
+        """Whether a file is there and has its size. Raises ``OSError`` where the disk does not tell."""
+        try:
+            return self.absolute(path).stat().st_size == size_bytes
+        except FileNotFoundError:
+            return False
+
+    def put_in_place(self, spare: PurePath, lost: PurePath) -> None:
+        """A durable file takes the name of one that was lost, durably. Raises ``OSError``."""
+        self.absolute(spare).rename(self.absolute(lost))
+        _make_durable(self.absolute(lost).parent)
+
     def absolute(self, path: PurePath) -> Path:
         """Where a path that the spool gave out lies.
 

@@ -90,6 +90,36 @@ def test_the_same_image_again_is_a_success_and_leaves_one_file(house: House) -> 
     assert house.files() == [house.spool.absolute(house.instances()[0].path)]
 
 
+@pytest.mark.parametrize(
+    "loss", [Path.unlink, lambda path: path.write_bytes(path.read_bytes()[:99])], ids=["gone", "cut"]
+)
+def test_a_file_that_the_disk_has_lost_is_taken_from_the_same_image_again(
+    house: House, loss: Callable[[Path], object], caplog: pytest.LogCaptureFixture
+) -> None:
+    house.intake.keep(sent(mr_image(1)))
+    (path,) = house.files()
+    content = path.read_bytes()
+    loss(path)
+    assert house.intake.keep(sent(mr_image(1))) == (SUCCESS, Recorded.SAME_AGAIN)
+    assert house.files() == [path]
+    assert path.read_bytes() == content
+    assert "lost or cut off" in caplog.text
+
+
+def test_the_same_image_again_is_no_success_while_nobody_can_tell_whether_the_first_is_there(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    house.intake.keep(sent(mr_image(1)))
+
+    def broken(path: object, size_bytes: int) -> bool:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(house.spool, "holds", broken)
+    before = house.files()
+    assert house.intake.keep(sent(mr_image(1))) == (OUT_OF_RESOURCES, None)
+    assert house.files() == before
+
+
 def test_the_same_uid_with_other_bytes_is_a_success_and_both_are_kept(house: House) -> None:
     house.intake.keep(sent(mr_image(1)))
     changed = mr_image(1)
