@@ -237,7 +237,7 @@ def _about(uid: str, reasons: Mapping[str, int], warnings: Mapping[str, int], ht
 def _refusal(answer: requests.Response) -> Failure:
     """A status without a statement about objects: a fault of the request, of the way there, or of the server."""
     code = answer.status_code
-    what = f"HTTP {code} {answer.reason or ''}".strip()
+    what = f"HTTP {code} {_phrase(code)}".strip()
     if code == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
         return Failure(what=f"{what}: the object is too large for the archive", permanent=True, content_refused=True)
     if code == HTTPStatus.INTERNAL_SERVER_ERROR:
@@ -249,6 +249,14 @@ def _refusal(answer: requests.Response) -> Failure:
     elif code // 100 == 3 or code in (HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED):
         what += ": is stow_url right?"
     return Failure(what=what, permanent=False, of_archive=True, out_of_reach=True, retry_after_s=_retry_after_s(answer))
+
+
+def _phrase(code: int) -> str:
+    """The Standard's words, not the server's: those may quote a patient."""
+    try:
+        return HTTPStatus(code).phrase
+    except ValueError:
+        return ""
 
 
 def _retry_after_s(answer: requests.Response) -> float:
