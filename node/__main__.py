@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import NoReturn
 
@@ -14,6 +13,7 @@ from tqdm import tqdm
 from node import settings as node_settings
 from node.dead_letter_commands import dead_letters
 from node.settings import Settings, SettingsError
+from node.training_commands import evaluate, train
 
 _CONFIG = click.option(
     "--config",
@@ -230,45 +230,8 @@ def echo(archive: str | None, host: str | None, port: int | None, ae_title: str 
 
 
 main.add_command(dead_letters)
-
-
-@main.group()
-def evaluate() -> None:
-    """Measure what the node says against data whose answers are known."""
-
-
-@evaluate.command(epilog="Example:  spinenode evaluate evidence --data spider --out docs")
-@click.option(
-    "--data",
-    type=click.Path(path_type=Path, exists=True, file_okay=False),
-    required=True,
-    help="SPIDER folder, with stacks and masks.",
-)
-@click.option("--out", type=click.Path(path_type=Path, file_okay=False), default=Path("docs"), show_default=True)
-@click.option("--stacks", type=click.IntRange(min=1), help="Only the first so many stacks.")
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
-@click.option("--threads", type=click.IntRange(min=1), default=2, show_default=True, help="CPU threads.")
-def evidence(data: Path, out: Path, stacks: int | None, device: str, threads: int) -> None:
-    """Compare the methods that show where a grade comes from; writes evidence.md and evidence.png."""
-    import torch
-
-    from inference.training import evidence_page, spider
-    from inference.weights import DeviceError, WeightsError, load_models
-
-    patients = spider.stack_patients(data)[:stacks]
-    if not patients:
-        raise click.ClickException(f"no stacks with masks in {data / 'stacks'}: --data is the SPIDER folder")
-    torch.set_num_threads(threads)
-    try:
-        models = load_models(device)
-    except (DeviceError, WeightsError) as error:
-        raise click.ClickException(str(error)) from error
-    limit = f" --stacks {stacks}" if stacks else ""
-    heading = (
-        f"{datetime.now(UTC):%Y-%m-%d}, `spinenode evaluate evidence --data {data} --out {out}{limit}`, "
-        f"weights {models.identity.version} (sha256 {models.identity.sha256[:12]}), {models.device}."
-    )
-    click.echo(evidence_page.write(evidence_page.evaluate(data, models, patients), out, heading))
+main.add_command(train)
+main.add_command(evaluate)
 
 
 @main.group()
