@@ -25,7 +25,7 @@ CUT_OFF = 0.04
 """Prior: share of lumbar studies whose image ends above or in S1."""
 CUT_OFF_BELOW = (0.45, 0.28, 0.17, 0.10)
 """Prior, where the image is cut off: the lowest disc seen is L5/S1, L4/L5, L3/L4, L2/L3."""
-STEEPNESS = 6.0
+STEEPNESS = 10.0
 """Log-odds of S1 beneath a disc per unit by which its marks lead over a lumbar vertebra's: a faint or mixed mark, as a
 transitional vertebra gives, decides little."""
 L5_S1_DEPTH, REMNANT_DEPTH = (0.99, 0.10), (0.65, 0.12)
@@ -40,12 +40,12 @@ PLAUSIBLE_DEPTH_MM = (18.0, 60.0)
 """Median depth of the discs of a spine. Beyond it, it is no spine, or the pixel size in the header is wrong."""
 CONVINCING_DISCS = 5
 """So many discs in a row are a spine whatever their size."""
-BLURRED_TRANSITIONAL = 0.2
+BLURRED_TRANSITIONAL = 0.4
 """What is added to that where the marks beneath L5/S1 and beneath the disc above it are the same."""
 ABRUPT = 1.3
 """How far those marks usually differ at least (S1's lead over a lumbar vertebra, from -1 to 1): 1.5-1.9 on 110 images,
 less on those whose numbering is open."""
-DOUBTFUL = 0.93
+DOUBTFUL = 0.9
 """Below this level confidence a reader is told."""
 GAP = 1.55
 """Neighbouring discs further apart than this many times the median have one or more missed between them."""
@@ -82,7 +82,8 @@ def name(found: Found) -> Spine:
         if level is not None and disc.complete
     )
     bodies = _bodies(found, discs, levels, skipped, first)
-    return Spine(bodies=bodies, discs=named, doubts=_doubts(found, best, skipped, first))
+    doubts = _doubts(found, best, (1 - transitional) * best.probability, skipped, first)
+    return Spine(bodies=bodies, discs=named, doubts=doubts)
 
 
 def namings(discs: Sequence[FoundDisc]) -> tuple[Naming, ...]:
@@ -212,7 +213,7 @@ def _bodies(
     return tuple(bodies)
 
 
-def _doubts(found: Found, best: Naming, skipped: Sequence[int], first: int) -> tuple[str, ...]:
+def _doubts(found: Found, best: Naming, confidence: float, skipped: Sequence[int], first: int) -> tuple[str, ...]:
     doubts = []
     depth_mm = _depth_mm(found.discs)
     if not PLAUSIBLE_DEPTH_MM[0] <= depth_mm <= PLAUSIBLE_DEPTH_MM[1]:
@@ -225,10 +226,8 @@ def _doubts(found: Found, best: Naming, skipped: Sequence[int], first: int) -> t
             "The sacrum was not seen beneath the lowest disc: L5/S1 lies outside the image or was not recognised, "
             "and all levels may be off by one or more."
         )
-    elif best.probability < DOUBTFUL:
-        doubts.append(
-            f"It is not clear which disc is L5/S1 (confidence {best.probability:.2f}): levels may be off by one."
-        )
+    elif confidence < DOUBTFUL:
+        doubts.append(f"It is not clear which disc is L5/S1 (confidence {confidence:.2f}): levels may be off by one.")
     if best.last < len(found.discs) - 1:
         doubts.append(
             "A disc-like structure below L5/S1 was taken for an S1/S2 remnant; check for a transitional vertebra."

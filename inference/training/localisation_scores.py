@@ -17,7 +17,7 @@ from scipy import ndimage
 from torch import nn
 
 from inference import detection, labelling
-from inference.anatomy import DiscLevel, Found, Spine
+from inference.anatomy import DiscLevel, Found, FoundDisc, Spine
 from inference.marks import Tissue
 from inference.networks.localiser import Localiser
 from inference.training import spider
@@ -143,7 +143,7 @@ def score_image(
 
 def compare(volume: SagittalVolume, boxes_mm: FloatArray, found: Found, spine: Spine) -> BoxScore:
     """What was found and named against boxes as in ``score_image``."""
-    centers = [_plane_mm(volume, disc.center_lps_mm) for disc in found.discs]
+    centers = [_plane_mm(volume, disc.center_lps_mm) for disc in _of_the_lumbar_spine(found)]
     pairs = _in_boxes(centers, boxes_mm)
     names = _in_boxes([_plane_mm(volume, disc.center_lps_mm) for disc in spine.discs], boxes_mm)
     top = boxes_mm[:, 1].min()
@@ -238,10 +238,13 @@ def score_stack(root: Path, patient: int, localiser: nn.Module) -> StackScore:
 
 
 def _count(volume: SagittalVolume, found: Found) -> int:
-    if not found.discs:
-        return 0
-    last = labelling.namings(found.discs)[0].last
-    return sum(_plane_mm(volume, disc.center_lps_mm)[0] >= COUNTED_MM for disc in found.discs[: last + 1])
+    kept = _of_the_lumbar_spine(found)
+    return sum(_plane_mm(volume, disc.center_lps_mm)[0] >= COUNTED_MM for disc in kept)
+
+
+def _of_the_lumbar_spine(found: Found) -> tuple[FoundDisc, ...]:
+    """Without what naming takes for an S1/S2 remnant: nobody is shown that as a disc."""
+    return found.discs[: labelling.namings(found.discs)[0].last + 1] if found.discs else ()
 
 
 def _in_boxes(centers: list[tuple[float, float]], boxes_mm: FloatArray) -> dict[int, int]:
