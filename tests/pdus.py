@@ -34,6 +34,15 @@ def p_data(context: int, control: int, fragment: bytes) -> bytes:
     return struct.pack(">BxLLBB", 4, len(fragment) + 6, len(fragment) + 2, context, control) + fragment
 
 
+def store(number: int, uid: str, sop_class_uid: str, dataset: bytes, *, fragment_bytes: int = 2**16) -> bytes:
+    """A C-STORE request in context ``number`` as storescu sends it, in fragments."""
+    sent = [p_data(number, 3, command(1, sop_class_uid, uid))]
+    for begin in range(0, len(dataset), fragment_bytes):
+        is_last = begin + fragment_bytes >= len(dataset)
+        sent.append(p_data(number, 2 if is_last else 0, dataset[begin : begin + fragment_bytes]))
+    return b"".join(sent)
+
+
 def command(field: int, sop_class_uid: str, sop_instance_uid: str = "") -> bytes:
     """A request; with a SOP Instance UID it has a data set."""
     elements = [
@@ -52,7 +61,7 @@ def _uid(value: str) -> bytes:
 
 
 def read_pdu(connection: socket.socket) -> tuple[int, bytes]:
-    """Type and content."""
+    """Type and content; raises ``OSError`` where the receiver has hung up."""
     kind, length = struct.unpack(">BxL", _exactly(connection, 6))
     return kind, _exactly(connection, length)
 
@@ -61,7 +70,8 @@ def _exactly(connection: socket.socket, count: int) -> bytes:
     got = b""
     while len(got) < count:
         piece = connection.recv(count - len(got))
-        assert piece, "the receiver hung up"
+        if not piece:
+            raise ConnectionResetError("the receiver hung up")
         got += piece
     return got
 

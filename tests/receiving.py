@@ -141,12 +141,16 @@ class Receiver:
 
     def kept(self) -> dict[str, bytes]:
         """The content of each image in the ledger, by SOP Instance UID, as its file has it now."""
+        return {uid: path.read_bytes() for uid, path in self.kept_files().items()}
+
+    def kept_files(self) -> dict[str, Path]:
+        """The file of each image in the ledger, by SOP Instance UID."""
         ledger = self.ledger()
         images: list[ReceivedInstance] = [
             image for study in ledger.open_studies() for image in ledger.instances(study.study_id)
         ]
         ledger.close()
-        return {image.sop_instance_uid: self.spool.absolute(image.path).read_bytes() for image in images}
+        return {image.sop_instance_uid: self.spool.absolute(image.path) for image in images}
 
 
 def _toml(value: object) -> str:

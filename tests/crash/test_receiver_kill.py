@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import random
+import socket
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -14,9 +15,9 @@ import pydicom
 import pytest
 from pydicom import Dataset
 from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage
-from pynetdicom import AE
 
 from tests import postgresql_server
+from tests.pdus import RELEASE, read_pdu, request, status_in, store
 from tests.receiver_program import OBJECT_TO_STOP_AT, PAUSES
 from tests.receiving import Receiver
 from tests.unit.node.encoded_images import encoded, mr_image
@@ -38,28 +39,33 @@ def image(number: int) -> Dataset:
 
 def send(receiver: Receiver, numbers: Sequence[int], acknowledged: set[str]) -> None:
     """Sends until all are sent or the receiver is gone, and notes which were answered with success."""
-    ae = AE(ae_title="MODALITY")
-    ae.acse_timeout = ae.dimse_timeout = ae.network_timeout = 10
-    ae.add_requested_context(MRImageStorage, ExplicitVRLittleEndian)
-    association = ae.associate("127.0.0.1", receiver.port, ae_title="SPINENODE")
-    connection = association.dul.socket.socket
     try:
-        for number in numbers:
-            status = association.send_c_store(image(number))
-            if status and status.Status == 0x0000:
-                acknowledged.add(f"1.2.3.1.{number}")
-        association.release()
-    except RuntimeError:
-        return  # what pynetdicom says when the association is gone
-    finally:
-        connection.close()  # it forgets the socket then
+        with socket.create_connection(("127.0.0.1", receiver.port), timeout=60) as connection:
+            connection.sendall(request((MRImageStorage, ExplicitVRLittleEndian)))
+            read_pdu(connection)
+            for number in numbers:
+                uid = f"1.2.3.1.{number}"
+                connection.sendall(store(1, uid, MRImageStorage, encoded(image(number))))
+                if status_in(read_pdu(connection)[1]) == 0:
+                    acknowledged.add(uid)
+            connection.sendall(RELEASE)
+            read_pdu(connection)
+    except ConnectionError:
+        return  # it was killed
 
 
-def assert_whole(receiver: Receiver, acknowledged: set[str]) -> None:
-    kept = receiver.kept()
+def assert_whole(receiver: Receiver, acknowledged: set[str], looked_at: set[str] | None = None) -> None:
+    """Every acknowledged image is kept, as it was sent; those in ``looked_at`` were compared before, and are there."""
+    kept = receiver.kept_files()
     assert acknowledged <= set(kept), f"acknowledged and lost: {acknowledged - set(kept)}"
-    for uid, content in kept.items():
-        assert content.endswith(encoded(image(int(uid.rpartition(".")[2])))), f"{uid} is not what was sent"
+    looked_at = set() if looked_at is None else looked_at
+    for uid, path in kept.items():
+        if uid in looked_at:
+            assert path.exists(), f"{uid} has lost its file"
+        else:
+            whole = encoded(image(int(uid.rpartition(".")[2])))
+            assert path.read_bytes().endswith(whole), f"{uid} is not what was sent"
+    looked_at |= set(kept)
 
 
 def files(receiver: Receiver, folder: Path) -> tuple[int, int]:
@@ -113,6 +119,7 @@ def test_killed_at_random_moments(tmp_path: Path, database_url: str) -> None:
     """Four senders at once, kill after kill on the same spool and ledger; each begins with what is not acknowledged."""
     moments = random.Random(20260301)
     acknowledged: set[str] = set()
+    looked_at: set[str] = set()
     for _ in range(RANDOM_KILLS):
         with Receiver(tmp_path, database_url=database_url) as receiver:
             assert files(receiver, tmp_path)[1] == 0, "the start sweeps what a kill left unfinished"
@@ -127,7 +134,7 @@ def test_killed_at_random_moments(tmp_path: Path, database_url: str) -> None:
             receiver.kill()
             for sender in senders:
                 sender.join(timeout=60)
-        assert_whole(receiver, acknowledged)
+        assert_whole(receiver, acknowledged, looked_at)
     with Receiver(tmp_path, database_url=database_url) as receiver:
         everything: set[str] = set()
         send(receiver, range(IMAGES), everything)
