@@ -17,7 +17,7 @@ from node.records import DeliveryState, StudyState
 from tests import orthanc_process
 from tests.crash.test_every_step import SteppedNode, _starting_again, lumbar_series
 from tests.crash.test_node_kill import send
-from tests.node_process import configured
+from tests.node_process import configured, free_port
 from tests.orthanc_process import Orthanc
 
 pytestmark = [
@@ -131,3 +131,23 @@ def test_a_node_that_is_killed_at_a_step_of_proof_costs_no_proof(node: SteppedNo
         study = send_study(node)
         node.wait(lambda: bool(restarted))
     assert_came_to_a_good_end(node, study)
+
+
+def test_a_report_that_went_nowhere_is_asked_for_again(node: SteppedNode, archive: Orthanc) -> None:
+    """Orthanc gives a report up that it cannot deliver; the node is killed meanwhile, and asks under another UID."""
+    where = {"AET": "SPINENODE", "Host": "127.0.0.1", "Port": node.port}
+    archive.ask_put("/modalities/spinenode", where | {"Port": free_port()})
+    with node.ledger() as ledger:
+        asked = len(ledger.proofs.requests("committing"))
+    study = send_study(node)
+    node.wait(lambda: requests(node) > asked)
+    node.kill()
+    archive.ask_put("/modalities/spinenode", where)
+    node.start()
+    assert_came_to_a_good_end(node, study)
+    assert requests(node) >= asked + 2
+
+
+def requests(node: SteppedNode) -> int:
+    with node.ledger() as ledger:
+        return len(ledger.proofs.requests("committing"))

@@ -120,27 +120,3 @@ def test_a_real_study_is_proven_soon_after_its_quiet_time(
         f"{(proven_at - graded_s).total_seconds():.1f} s"
     )
     assert proven_at - graded_s < timedelta(seconds=PROVEN_WITHIN_S)
-
-
-def test_a_report_that_comes_while_the_node_is_down_is_asked_for_again(
-    orthanc: Orthanc, dcmqrscp_port: int, lumbar_study: Path, tmp_path: Path
-) -> None:
-    """kill -9 between request and report: Orthanc gives its report up, the node asks again under another UID."""
-    settings = archives(orthanc, dcmqrscp_port) + "\n[proof]\noverdue_s = 3\nreport_wait_s = 0\n"
-    with node_process.running(tmp_path / "node", quiet_s=QUIET_S, extra=settings) as node:
-        where = {"AET": "SPINENODE", "Host": "127.0.0.1", "Port": node_process.free_port()}
-        orthanc.send_to_node(orthanc.upload(lumbar_study), node.port)
-        orthanc.ask_put("/modalities/spinenode", where)  # its reports go nowhere
-        opened = open_ledger(f"sqlite:///{node.folder / 'data' / 'node.db'}")
-        deadline = time.monotonic() + 90
-        while not opened.proofs.requests("committing"):
-            assert time.monotonic() < deadline, node.words()[-3000:]
-            time.sleep(0.02)
-        node.kill()
-        orthanc.ask_put("/modalities/spinenode", where | {"Port": node.port})
-        node.start()
-        proven_study(opened, study_uid(lumbar_study), node)
-        states = [state for _, state in opened.proofs.requests("committing")]
-        assert states[-1] is CommitmentState.ANSWERED
-        assert len(states) >= 2
-        opened.close()
