@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 
 from pydicom.dataset import Dataset
-from pynetdicom import AE, _config
 from pynetdicom.association import Association
+from pynetdicom.presentation import build_context
 from pynetdicom.sop_class import (  # type: ignore[attr-defined]
     StudyRootQueryRetrieveInformationModelFind,
 )
 
-from node.host_names import why_unknown
+from node.association import Peer, associate, leave
 from node.records import SeriesCount
+from node.retry import Failure
 from node.settings import SenderSettings
+from node.transport_security import ClientTls
 
 CONNECT_WITHIN_S = 5
 ANSWER_WITHIN_S = 20
@@ -21,8 +23,6 @@ MOST_SERIES = 1000
 MOST_OBJECTS = 100_000
 _SUCCESS = 0x0000
 _PENDING = (0xFF00, 0xFF01)
-
-_config.LOG_HANDLER_LEVEL = "none"  # the standard handlers log identifiers
 
 
 class QueryError(Exception):
@@ -35,16 +35,12 @@ def series_counts(sender: SenderSettings, our_ae_title: str, study_instance_uid:
     Raises:
         QueryError
     """
-    if unknown := why_unknown(sender.query_host, sender.query_port):
-        raise QueryError(unknown)
-    ae = AE(ae_title=our_ae_title)
-    ae.connection_timeout = CONNECT_WITHIN_S
-    ae.acse_timeout = ae.dimse_timeout = ae.network_timeout = ANSWER_WITHIN_S
-    ae.add_requested_context(StudyRootQueryRetrieveInformationModelFind)
-    where = f"{sender.ae_title}@{sender.query_host}:{sender.query_port}"
-    association = ae.associate(sender.query_host, sender.query_port, ae_title=sender.ae_title)
-    if not association.is_established:
-        raise QueryError(f"{where} makes no association for queries")
+    peer = _peer_of(sender, our_ae_title)
+    where = peer.address
+    contexts = [build_context(StudyRootQueryRetrieveInformationModelFind)]
+    association = associate(peer, contexts, answer_within_s=ANSWER_WITHIN_S)
+    if isinstance(association, Failure):
+        raise QueryError(f"{where} makes no association for queries: {association.what}")
     try:
         found: list[SeriesCount] = []
         for status, answer in association.send_c_find(
@@ -59,8 +55,24 @@ def series_counts(sender: SenderSettings, our_ae_title: str, study_instance_uid:
     except RuntimeError as error:
         raise QueryError(f"{where} ended the association") from error
     finally:
-        if association.is_established:
-            association.release()
+        leave(association)
+
+
+def _peer_of(sender: SenderSettings, our_ae_title: str) -> Peer:
+    tls = ClientTls(
+        ca_file=sender.query_tls_ca_file,
+        certificate_file=sender.query_tls_certificate_file,
+        key_file=sender.query_tls_key_file,
+        server_name=sender.query_tls_server_name,
+    )
+    return Peer(
+        host=sender.query_host,
+        port=sender.query_port,
+        ae_title=sender.ae_title,
+        calling_ae_title=our_ae_title,
+        connect_timeout_s=CONNECT_WITHIN_S,
+        tls=tls if sender.query_tls else None,
+    )
 
 
 def held(

@@ -156,6 +156,20 @@ class SenderSettings(SettingsTable):
     query_host: str = ""
     """Set: it is asked (C-FIND, under its AE title) how many images a study has."""
     query_port: Port = 104
+    query_tls: bool = False
+    query_tls_ca_file: Path | None = None
+    query_tls_certificate_file: Path | None = None
+    query_tls_key_file: Path | None = None
+    query_tls_server_name: str = ""
+
+    @model_validator(mode="after")
+    def _certificates_belong_together(self) -> SenderSettings:
+        files = (self.query_tls_ca_file, self.query_tls_certificate_file, self.query_tls_key_file)
+        if (files[1] is None) != (files[2] is None):
+            raise ValueError("query_tls_certificate_file and query_tls_key_file go together")
+        if any(files) and not self.query_tls:
+            raise ValueError("query_tls_* files are set, and query_tls is not true: it would ask in clear")
+        return self
 
 
 class Settings(BaseSettings):

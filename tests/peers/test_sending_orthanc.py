@@ -9,10 +9,12 @@ from pathlib import Path
 import pytest
 from pydicom.uid import UID, ExplicitVRLittleEndian, RLELossless
 
+from node import query
 from node.association import peer_of
 from node.outlets import outlet_of
 from node.retry import Failure
 from node.sender import SendError, Stored, echo
+from node.settings import SenderSettings
 from node.settings_delivery import ArchiveSettings
 from tests.certificates import Authority, Identity
 from tests.orthanc_process import AE_TITLE, Orthanc, running
@@ -65,6 +67,7 @@ def guarded(require_program: Find, tmp_path_factory: pytest.TempPathFactory, aut
         DicomTlsPrivateKey=str(own.key),
         DicomTlsTrustedCertificates=str(authority.certificate),
         DicomTlsRemoteCertificateRequired=True,
+        DicomAlwaysAllowFind=True,
     ) as orthanc:
         yield orthanc
 
@@ -164,6 +167,17 @@ class TestGuarded:
         assert outlet_of(target, 5).probe() is None
         assert answers(target, *written(tmp_path, "2.25.61")) == [Stored(status="0x0000 success")] * 2
         assert held(guarded, "2.25.61") == {"2.25.61.1", "2.25.61.2"}
+
+    def test_it_is_asked_how_many_images_a_study_has(
+        self, guarded: Orthanc, authority: Authority, node_identity: Identity, tmp_path: Path
+    ) -> None:
+        secured = {"tls_ca_file": authority.certificate, "tls_certificate_file": node_identity.certificate}
+        secured["tls_key_file"] = node_identity.key
+        answers(archive(guarded, tls=True, **secured), *written(tmp_path, "2.25.65"))
+        asked = {"ae_title": AE_TITLE, "query_host": "127.0.0.1", "query_port": guarded.dicom_port, "query_tls": True}
+        sender = SenderSettings.model_validate(asked | {f"query_{key}": file for key, file in secured.items()})
+        (series,) = query.series_counts(sender, "SPINENODE", "2.25.65")
+        assert series.instance_count == 2
 
     def test_without_a_certificate_of_ours_it_refuses_and_that_is_said(
         self, guarded: Orthanc, authority: Authority
