@@ -150,7 +150,8 @@ class Receiver:
             image for study in ledger.open_studies() for image in ledger.instances(study.study_id)
         ]
         ledger.close()
-        return {image.sop_instance_uid: self.spool.absolute(image.path) for image in images}
+        spool = self.spool
+        return {image.sop_instance_uid: spool.absolute(image.path) for image in images}
 
 
 def _toml(value: object) -> str:
