@@ -12,7 +12,9 @@ from tqdm import tqdm
 
 from node import settings as node_settings
 from node.dead_letter_commands import dead_letters
+from node.notice_commands import notices
 from node.settings import Settings, SettingsError
+from node.settings_monitoring import ways_to_be_told
 from node.training_commands import evaluate, train
 
 _CONFIG = click.option(
@@ -230,6 +232,7 @@ def echo(archive: str | None, host: str | None, port: int | None, ae_title: str 
 
 
 main.add_command(dead_letters)
+main.add_command(notices)
 main.add_command(train)
 main.add_command(evaluate)
 
@@ -252,6 +255,8 @@ def check(config: Path | None) -> None:
         click.echo(f"  archive {archive.name}: {way_there(archive)}")
     if not loaded.archives:
         click.echo("  no archive is set: results stay in the spool ([[archives]] in the settings file)")
+    for line in ways_to_be_told(loaded.monitoring, loaded.notices):
+        click.echo(f"  {line}")
     if bad := [why for archive in loaded.archives if (why := why_unusable(archive))]:
         raise click.ClickException("\n".join(bad))
 

@@ -100,10 +100,11 @@ class Notices:
         row = self._database.read(lambda connection: connection.execute(query).first())
         return None if row is None else _notice(row)
 
-    def all(self) -> tuple[Notice, ...]:
-        """In order."""
-        rows = self._database.read(lambda connection: connection.execute(select(NOTICE).order_by(NOTICE.c.id)).all())
-        return tuple(map(_notice, rows))
+    def newest(self, *, limit: int) -> tuple[Notice, ...]:
+        """The newest ones, in order."""
+        query = select(NOTICE).order_by(NOTICE.c.id.desc()).limit(limit)
+        rows = self._database.read(lambda connection: connection.execute(query).all())
+        return tuple(map(_notice, reversed(rows)))
 
     def _change(self, notice_id: int, **values: Any) -> None:
         changed = update(NOTICE).where(NOTICE.c.id == notice_id, NOTICE.c.state == NoticeState.DUE)

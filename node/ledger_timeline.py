@@ -9,7 +9,7 @@ from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, select, update
+from sqlalchemy import Column, ColumnElement, Connection, Row, and_, func, select, update
 
 from node.ledger_database import Database
 from node.ledger_intake import conflicts, study_record
@@ -85,9 +85,25 @@ def _life(connection: Connection, row: Row[Any]) -> Life:
         study=study,
         calling_ae_title=connection.execute(newest_sender).scalar() or "",
         conflicts=conflicts(connection, study.study_instance_uid),
+        images_deleted_at=_deleted_at(
+            connection,
+            INSTANCE.c.purged_at,
+            and_(INSTANCE.c.study_instance_uid == study.study_instance_uid, INSTANCE.c.role == Recorded.NEW),
+        ),
+        results_deleted_at=_deleted_at(connection, RESULT.c.purged_at, RESULT.c.study_id == study.study_id),
         history=tuple(histories(connection, [study.study_id])[study.study_id]),
         sendings=_sendings(connection, study.study_id),
     )
+
+
+def _deleted_at(
+    connection: Connection, purged_at: Column[datetime | None], which: ColumnElement[bool]
+) -> datetime | None:
+    """When the last of some files was deleted; None where one is left, or none ever was."""
+    count, deleted, last = connection.execute(
+        select(func.count(), func.count(purged_at), func.max(purged_at)).where(which)
+    ).one()
+    return last if count and count == deleted else None
 
 
 def _entry(row: Row[Any]) -> Entry:

@@ -86,3 +86,16 @@ class NoticeSettings(SettingsTable):
     def is_set(self) -> bool:
         """Whether there is anybody to tell."""
         return bool(self.webhook_url or self.email_host)
+
+
+def ways_to_be_told(monitoring: MonitoringSettings, notices: NoticeSettings) -> tuple[str, ...]:
+    """How one learns how the node is, a line each."""
+    lines = []
+    if monitoring.port:
+        lines.append(f"http://{monitoring.host}:{monitoring.port}/health and /metrics")
+    channels = [notices.webhook_url] if notices.webhook_url else []
+    if notices.email_host:
+        channels.append(f"e-mail to {', '.join(notices.email_to)}")
+    if channels:
+        lines.append(f"notices to {' and '.join(channels)} (`spinenode notices --test` tries them)")
+    return tuple(lines)

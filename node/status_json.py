@@ -116,6 +116,8 @@ def _life(life: Life) -> Json:
         **_study(life.study),
         "calling_ae_title": life.calling_ae_title,
         "conflicts": life.conflicts,
+        "images_deleted_at": _time(life.images_deleted_at),
+        "results_deleted_at": _time(life.results_deleted_at),
         "timeline": [
             {"at": _time(moment.at), "what": moment.what, "detail": moment.detail} for moment in timeline.moments(life)
         ],

@@ -76,6 +76,9 @@ class Life:
     calling_ae_title: str
     """Of the newest image."""
     conflicts: int
+    images_deleted_at: datetime | None
+    """When retention had the files of all images; None while any of them is there."""
+    results_deleted_at: datetime | None
     history: tuple[Entry, ...]
     sendings: tuple[Sending, ...]
 
@@ -106,7 +109,8 @@ class Stage:
 
 def moments(life: Life) -> tuple[Moment, ...]:
     """What happened, in order: to the study itself, and at each archive."""
-    return tuple(sorted([*_of_study(life), *_of_archives(life.sendings)], key=lambda moment: moment.at))
+    found = [*_of_study(life), *_of_archives(life.sendings), *_of_files(life)]
+    return tuple(sorted(found, key=lambda moment: moment.at))
 
 
 def stages(history: Sequence[Entry], last_received_at: datetime) -> tuple[Stage, ...]:
@@ -175,6 +179,13 @@ def _word(before: Entry | None, entry: Entry) -> str:
     if entry.state is StudyState.GRADED and before.state is not StudyState.GRADING:
         return "sent again"
     return _WORDS.get(entry.state, entry.state.value)
+
+
+def _of_files(life: Life) -> Iterator[Moment]:
+    if life.images_deleted_at is not None:
+        yield Moment(at=life.images_deleted_at, what="images deleted", detail="their time was over (retention)")
+    if life.results_deleted_at is not None:
+        yield Moment(at=life.results_deleted_at, what="results deleted", detail="their time was over (retention)")
 
 
 def _of_archives(sendings: Sequence[Sending]) -> Iterator[Moment]:

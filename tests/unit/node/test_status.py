@@ -106,7 +106,7 @@ def test_the_overview_says_who_runs_what_waits_and_what_is_wrong(run: Run, ledge
 
     lines = run().output.splitlines()
     assert lines[0] == "node: running (receiver, worker); weights grader-1 (sha256 abababababab)"
-    assert "RED: dispatcher: no sign of life for 45 s: it hangs, or is dead" in lines
+    assert any(line.startswith("RED: dispatcher: no sign of life for 4") for line in lines)
     assert any(line.startswith("RED: archive second: takes nothing since 2026-03-01 12:01:00Z") for line in lines)
     assert any(line.startswith("queue: 1 study arriving, 0 to grade, 1 in work (the oldest") for line in lines)
     (pacs,) = (line for line in lines if line.startswith("archive pacs: "))

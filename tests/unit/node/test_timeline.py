@@ -58,7 +58,15 @@ REPORT = Sending(
 
 
 def life(history: tuple[Entry, ...], *sendings: Sending) -> Life:
-    return Life(study=STUDY, calling_ae_title="SCANNER", conflicts=0, history=history, sendings=sendings)
+    return Life(
+        study=STUDY,
+        calling_ae_title="SCANNER",
+        conflicts=0,
+        images_deleted_at=None,
+        results_deleted_at=None,
+        history=history,
+        sendings=sendings,
+    )
 
 
 def told(shown: Life) -> list[tuple[float, str]]:
@@ -147,3 +155,9 @@ def test_an_archive_has_it_when_its_last_result_has_arrived_whatever_was_replace
 def test_an_image_that_came_after_the_closing_makes_no_stage_negative() -> None:
     assert all(stage.seconds >= 0 for stage in timeline.stages(SENT_IN_FULL, after(500)))
     assert lasted(SENT_IN_FULL)["receiving"] == 20
+
+
+def test_what_retention_has_deleted_is_told() -> None:
+    shown = replace(life(SENT_IN_FULL), images_deleted_at=after(1000), results_deleted_at=after(2000))
+
+    assert told(shown)[-2:] == [(1000, "images deleted"), (2000, "results deleted")]
