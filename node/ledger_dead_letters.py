@@ -11,6 +11,7 @@ from sqlalchemy import Connection, select
 
 from node import ledger_deliveries as deliveries
 from node import ledger_outbox as outbox
+from node import ledger_proof_steps
 from node.ledger_database import Database, UnknownStudy
 from node.ledger_intake import locked, move, newest_generation
 from node.ledger_schema import DELIVERY, RESULT, STUDY
@@ -109,6 +110,7 @@ def _taken_off(connection: Connection, delivery_ids: Collection[int], why: str, 
     for study_id, state in states.items():
         if state == StudyState.GRADED:
             outbox.deliver_study_if_complete(connection, study_id, now)
+    ledger_proof_steps.conclude(connection, studies, now)  # what is left may be proven
     return taken
 
 

@@ -178,15 +178,6 @@ class Proofs:
 
     # To be told.
 
-    def unproven_counts(self) -> dict[str, int]:
-        """For each archive how many results it took and has not proved to hold."""
-        query = (
-            select(DELIVERY.c.archive, func.count())
-            .where(DELIVERY.c.state == DeliveryState.DELIVERED)
-            .group_by(DELIVERY.c.archive)
-        )
-        return self._database.read(lambda connection: {name: count for name, count in connection.execute(query)})  # noqa: C416
-
     def requests(self, archive: str) -> tuple[tuple[str, CommitmentState], ...]:
         """(Transaction UID, where it stands) of every request to an archive, the oldest first."""
         query = (

@@ -231,6 +231,19 @@ class TestReports:
         assert states(ledger) == {DeliveryState.PROVEN: 2}
 
 
+class TestWithDeadLetters:
+    def test_a_study_is_proven_when_the_operator_takes_off_what_was_not(self, ledger: Ledger) -> None:
+        study_id = graded_study(ledger)
+        first, second = ledger.due_deliveries(NOON, limit=10)
+        ledger.delivery_dead(first.delivery_id, status="0xC000", now=NOON)
+        ledger.delivery_delivered(second.delivery_id, status="0x0000", now=NOON)
+        ledger.proofs.found([second.delivery_id], how="C-FIND", now=after(1))
+        assert ledger.study(study_id).proven_at is None
+        ledger.dead_letters.discard([first.delivery_id], why="not needed", now=after(2))
+        assert ledger.study(study_id).proven_at == after(2)
+        assert ledger.study(study_id).state is StudyState.DELIVERED
+
+
 class TestQueries:
     def test_what_is_found_is_proven(self, ledger: Ledger, study_id: int) -> None:
         numbers = [item.delivery_id for item in ledger.proofs.due("pacs", NOON, limit=10)]
