@@ -109,7 +109,7 @@ class Stage:
 
 def moments(life: Life) -> tuple[Moment, ...]:
     """What happened, in order: to the study itself, and at each archive."""
-    found = [*_of_study(life), *_of_archives(life.sendings), *_of_files(life)]
+    found = [*_of_archives(life.sendings), *_of_study(life), *_of_files(life)]  # of one instant, the cause goes first
     return tuple(sorted(found, key=lambda moment: moment.at))
 
 

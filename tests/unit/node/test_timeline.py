@@ -88,10 +88,10 @@ def test_the_whole_way_of_a_study_is_told_in_order() -> None:
         (59, "rendered"),
         (59.5, "stored"),
         (60, "results listed"),
-        (62, "delivered"),
         (62, "pacs has it"),
-        (70, "proven"),
+        (62, "delivered"),
         (70, "pacs proved it"),
+        (70, "proven"),
     ]
 
 
