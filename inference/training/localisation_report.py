@@ -84,7 +84,7 @@ def judged(each: LabelledSlice, localiser: nn.Module) -> HeldOutSlice:
 
 
 def _drawn(curve: NDArray[np.float64], worst: Sequence[HeldOutSlice]) -> Figure:
-    figure = Figure(figsize=(14, 8), layout="constrained")
+    figure = Figure(figsize=(15, 7), layout="constrained")
     grid = figure.add_gridspec(2, 1 + (WORST + 1) // 2, width_ratios=[2, *[1] * ((WORST + 1) // 2)])
     axis = figure.add_subplot(grid[:, 0])
     axis.plot(curve[:, 0], curve[:, 1], label="views")
