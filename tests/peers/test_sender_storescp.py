@@ -137,9 +137,9 @@ def test_what_failed_while_storescp_was_down_goes_when_it_is_up(
 ) -> None:
     paths, port = write_results(tmp_path), free_port()
     down = tuple(send(paths, peer_at(port)))
-    assert (
-        answers(down) == [Failure(what=f"cannot connect to 127.0.0.1:{port}: Connection refused", permanent=False)] * 3
-    )
+    said = f"cannot connect to 127.0.0.1:{port}: Connection refused"
+    expected = Failure(what=said, permanent=False, of_archive=True, tried=False, out_of_reach=True)
+    assert answers(down) == [expected] * 3
     with storescp(require_program("storescp"), tmp_path / "archive", port) as archive:
         up = tuple(send(paths, peer_at(port)))
         assert answers(up) == [Stored(status="0x0000 success")] * 3
