@@ -6,6 +6,7 @@ that cannot be written there is that the ledger itself is away: that is told dir
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import socket
 import threading
@@ -71,6 +72,10 @@ class Bell:
         self._unwritten: dict[str, tuple[NoticeToRaise, bool]] = {}
         """Channel -> what was to be said of the ledger while it was away, and whether the channel has taken it."""
         self._last_of_database: dict[str, Notice | None] = {}
+        self._machine = _machine(settings)
+        self._subject_of_database = notices.subject_of(
+            Check(name=DATABASE, about=About.NODE, is_red=None, reason=""), self._machine
+        )
         self._direct_again_at: dict[str, float] = {}
 
     def start(self) -> None:
@@ -93,7 +98,7 @@ class Bell:
         now = self._now()
         for name in self._channels:
             last = ledger.last_of(name)
-            self._last_of_database[name] = last.get(DATABASE)
+            self._last_of_database[name] = last.get(self._subject_of_database)
             raised = tuple(_wanted(checks, red_for_s, reading, last, self._listener(name), now))
             if raised and ledger.raise_once(raised, now=now):
                 for notice in raised:
@@ -133,19 +138,19 @@ class Bell:
             return
         ledger, now = Notices(self._database), self._now()
         failed: set[str] = set()
-        for notice in ledger.take(now=now, until=now + IN_HAND, limit=AT_ONCE):
-            channel = self._channels.get(notice.channel)
-            if channel is None:
-                ledger.given_up(notice.notice_id, status="this channel is not in the settings any more")
-            elif notice.channel in failed:
+        for notice in ledger.take(tuple(self._channels), now=now, until=now + IN_HAND, limit=AT_ONCE):
+            if notice.channel in failed:
                 ledger.held(notice.notice_id, not_before=notices.next_try(0, now))
+                continue
+            why = self._tell(self._channels[notice.channel], notice, notice.made_at)
+            if why is None:
+                ledger.sent(notice.notice_id, status="taken", now=self._now())
             else:
-                why = self._tell(channel, notice, notice.made_at)
-                if why is None:
-                    ledger.sent(notice.notice_id, status="taken", now=self._now())
-                else:
-                    failed.add(notice.channel)
-                    self._put_off(ledger, notice, why)
+                failed.add(notice.channel)
+                self._put_off(ledger, notice, why)
+        # a day later than ours are given up, so that each of those was tried a last time
+        long_ago = now - notices.GIVE_UP_AFTER - timedelta(days=1)
+        ledger.give_up_older(long_ago, status="no node has this channel in its settings")
 
     def _put_off(self, ledger: Notices, notice: Notice, why: str) -> None:
         now = self._now()
@@ -163,7 +168,7 @@ class Bell:
         content = {
             "schema": 1,
             "event": str(notice.event),
-            "subject": notice.subject,
+            "subject": notices.said_subject(notice.subject),
             "text": notice.text,
             "at": at.isoformat(timespec="seconds"),
             "node": f"{self._settings.receiver.ae_title}@{socket.gethostname()}",
@@ -189,7 +194,11 @@ class Bell:
     def _listener(self, channel: str) -> Listener:
         wanted = self._settings.notices
         return Listener(
-            channel=channel, events=wanted.events, gather_s=wanted.gather_s, alarm_after_s=wanted.alarm_after_s
+            channel=channel,
+            machine=self._machine,
+            events=wanted.events,
+            gather_s=wanted.gather_s,
+            alarm_after_s=wanted.alarm_after_s,
         )
 
     def _send_for_ever(self) -> None:
@@ -217,7 +226,8 @@ def _wanted(  # noqa: PLR0913, PLR0917 - all that was seen
     now: datetime,
 ) -> Iterator[NoticeToRaise]:
     for check in checks:
-        raised = notices.of_check(check, red_for_s.get(check.name, 0.0), last.get(check.name), listener)
+        previous = last.get(notices.subject_of(check, listener.machine))
+        raised = notices.of_check(check, red_for_s.get(check.name, 0.0), previous, listener)
         if raised is not None:
             yield _with_what_waits(raised, check, reading)
     if reading is None:
@@ -232,6 +242,12 @@ def _wanted(  # noqa: PLR0913, PLR0917 - all that was seen
         raised = notices.of_failed_studies(reading.failed_studies, previous, listener, now)
         if raised is not None:
             yield raised
+
+
+def _machine(settings: Settings) -> str:
+    """Tells the nodes that share a ledger apart, on one machine too."""
+    where = f"{socket.gethostname()} {settings.node.data_dir.absolute()}"
+    return hashlib.sha256(where.encode("utf-8")).hexdigest()[:12]
 
 
 def _with_what_waits(raised: NoticeToRaise, check: Check, reading: Reading | None) -> NoticeToRaise:

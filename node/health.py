@@ -44,6 +44,8 @@ class Check:
     """What is wrong, or how well it is."""
     is_near: bool = False
     """Not red, but so near to it that nobody should be told that it is over."""
+    is_of_machine: bool = True
+    """False: it looks at what all machines share that work for this ledger, and each of them sees the same."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -195,16 +197,18 @@ def _archives(backlog: Backlog | None, settings: Settings, now: datetime) -> tup
 
 
 def _archive(name: str, backlog: Backlog | None, seen: ArchiveSeen | None, settings: Settings, now: datetime) -> Check:
-    check, limit = f"archive {name}", timedelta(seconds=settings.monitoring.archive_down_after_s)
+    limit = timedelta(seconds=settings.monitoring.archive_down_after_s)
+    is_down: bool | None = False
     if backlog is None:
-        return Check(name=check, about=About.ARCHIVE, is_red=None, reason="not known while the ledger cannot be read")
-    if seen is None or seen.down_since is None:
-        said = "answers" if seen is not None and seen.last_success_at else "nothing was sent to it yet"
-        return Check(name=check, about=About.ARCHIVE, is_red=False, reason=said)
-    is_down = now - seen.down_since > limit
-    reason = f"takes nothing since {moment(seen.down_since)} ({ago(seen.down_since, now)}): {seen.last_answer}"
-    return Check(name=check, about=About.ARCHIVE, is_red=is_down, reason=reason)
+        is_down, reason = None, "not known while the ledger cannot be read"
+    elif seen is None or seen.down_since is None:
+        reason = "answers" if seen is not None and seen.last_success_at else "nothing was sent to it yet"
+    else:
+        is_down = now - seen.down_since > limit
+        reason = f"takes nothing since {moment(seen.down_since)} ({ago(seen.down_since, now)}): {seen.last_answer}"
+    return Check(name=f"archive {name}", about=About.ARCHIVE, is_red=is_down, reason=reason, is_of_machine=False)
 
 
 def _node(name: str, is_red: bool | None, reason: str) -> Check:
-    return Check(name=name, about=About.NODE, is_red=is_red, reason=reason)
+    is_of_machine = name not in ("queue", "deliveries")
+    return Check(name=name, about=About.NODE, is_red=is_red, reason=reason, is_of_machine=is_of_machine)

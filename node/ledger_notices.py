@@ -6,11 +6,11 @@ Every ``now`` is aware. Several nodes may share the ledger: a notice is taken be
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, func, insert, select, update
+from sqlalchemy import Connection, Row, and_, func, insert, select, update
 
 from node.ledger_database import Database
 from node.ledger_schema import NOTICE
@@ -41,25 +41,29 @@ class Notices:
         rows = self._database.read(lambda connection: connection.execute(query).all())
         return {row.subject: _notice(row) for row in rows}
 
-    def take(self, *, now: datetime, until: datetime, limit: int) -> tuple[Notice, ...]:
-        """What is to be sent now, the oldest first. Nobody else is given it before ``until``: whoever dies with it in
-        hand has it sent again then."""
+    def take(self, channels: Collection[str], *, now: datetime, until: datetime, limit: int) -> tuple[Notice, ...]:
+        """What is to be sent now to these channels, the oldest first. Nobody else is given it before ``until``: whoever
+        dies with it in hand has it sent again then."""
+        is_due = and_(NOTICE.c.state == NoticeState.DUE, NOTICE.c.not_before <= now, NOTICE.c.channel.in_(channels))
 
         def take(connection: Connection) -> tuple[Notice, ...]:
-            due = (
-                select(NOTICE)
-                .where(NOTICE.c.state == NoticeState.DUE, NOTICE.c.not_before <= now)
-                .order_by(NOTICE.c.id)
-                .limit(limit)
-                .with_for_update(skip_locked=True)
-            )
+            due = select(NOTICE).where(is_due).order_by(NOTICE.c.id).limit(limit).with_for_update(skip_locked=True)
             rows = connection.execute(due).all()
             connection.execute(update(NOTICE).where(NOTICE.c.id.in_([row.id for row in rows])).values(not_before=until))
             return tuple(map(_notice, rows))
 
-        if not self._database.read(lambda connection: _any_due(connection, now)):
+        any_due = select(NOTICE.c.id).where(is_due).limit(1)
+        if self._database.read(lambda connection: connection.execute(any_due).first()) is None:
             return ()
         return self._database.write(take)
+
+    def give_up_older(self, made_before: datetime, *, status: str) -> None:
+        """Not tried any more, whatever their channel: nobody may have it in the settings any more."""
+        old = and_(NOTICE.c.state == NoticeState.DUE, NOTICE.c.made_at < made_before)
+        give_up = update(NOTICE).where(old).values(state=NoticeState.GIVEN_UP.value, last_status=status)
+        any_old = select(NOTICE.c.id).where(old).limit(1)
+        if self._database.read(lambda connection: connection.execute(any_old).first()) is not None:
+            self._database.write(lambda connection: connection.execute(give_up))
 
     def sent(self, notice_id: int, *, status: str, now: datetime) -> None:
         """The channel took it."""
@@ -131,11 +135,6 @@ def _raise(connection: Connection, notice: NoticeToRaise, now: datetime) -> bool
         )
     )
     return True
-
-
-def _any_due(connection: Connection, now: datetime) -> bool:
-    due = select(NOTICE.c.id).where(NOTICE.c.state == NoticeState.DUE, NOTICE.c.not_before <= now).limit(1)
-    return connection.execute(due).first() is not None
 
 
 def _notice(row: Row[Any]) -> Notice:

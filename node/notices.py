@@ -17,6 +17,7 @@ from node.health import About, Check
 from node.words import count
 
 FAILED_STUDIES = "failed studies"
+_AT = " @"
 MOST_NAMED = 10
 """Studies that a notice names; the others are counted."""
 FIRST_DELAY_S = 10.0
@@ -110,6 +111,8 @@ class Listener:
     """A channel, and what it wants to hear."""
 
     channel: str
+    machine: str
+    """Whose disk and processes it hears of; several machines may share a ledger."""
     events: Collection[str]
     gather_s: float
     """Dead letters of an archive, and failed studies, are told at most this often."""
@@ -137,13 +140,24 @@ def of_check(check: Check, red_for_s: float, last: Notice | None, listener: List
     if check.is_red and check.about is About.NODE and red_for_s < listener.alarm_after_s:
         return None
     event = begun if check.is_red else over
+    subject = subject_of(check, listener.machine)
     return NoticeToRaise(
-        occasion=f"{check.name} {event} {last.notice_id if last else 0}",
-        subject=check.name,
+        occasion=f"{subject} {event} {last.notice_id if last else 0}",
+        subject=subject,
         event=event,
         text=f"{check.name}: {check.reason}",
         channel=listener.channel,
     )
+
+
+def subject_of(check: Check, machine: str) -> str:
+    """Under which subject the ledger remembers what was told about a check."""
+    return f"{check.name}{_AT}{machine}" if check.is_of_machine else check.name
+
+
+def said_subject(subject: str) -> str:
+    """The subject as it is told: whose it is stands beside it."""
+    return subject.partition(_AT)[0]
 
 
 def of_dead_letters(

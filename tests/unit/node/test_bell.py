@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,15 +16,15 @@ from node.health import About, Backlog, Check
 from node.ledger import Ledger
 from node.ledger_figures import Counts
 from node.ledger_notices import Notices
-from node.notices import Casualties, NoticeState
+from node.notices import Casualties, NoticeState, said_subject
 from node.records import DeliveryState
-from node.settings import NoticeSettings, Settings
+from node.settings import NodeSettings, NoticeSettings, Settings
 from node.watch import Reading
 from node.webhook import NotTold
 from tests.unit.node.received_instances import after
 
 DATABASE = Check(name="database", about=About.NODE, is_red=False, reason="the ledger answers")
-PACS = Check(name="archive pacs", about=About.ARCHIVE, is_red=False, reason="answers")
+PACS = Check(name="archive pacs", about=About.ARCHIVE, is_red=False, reason="answers", is_of_machine=False)
 DOWN = replace(PACS, is_red=True, reason="takes nothing")
 AWAY = replace(DATABASE, is_red=True, reason="connection refused")
 WELL = (DATABASE, PACS)
@@ -130,7 +131,11 @@ def test_what_is_raised_together_waits_together(bench: Bench) -> None:
     disk = Check(name="disk", about=About.DISK, is_red=True, reason="12 MB are free")
     bench.hook.is_away = True
     bench.see(disk, DATABASE, DOWN, at_s=0)
-    attempts = {item.subject: item.attempts for item in bench.notices.newest(limit=100) if item.channel == "webhook"}
+    attempts = {
+        said_subject(item.subject): item.attempts
+        for item in bench.notices.newest(limit=100)
+        if item.channel == "webhook"
+    }
 
     assert attempts == {"disk": 1, "archive pacs": 0}, "the second is not tried where the first has failed"
     bench.hook.is_away = False
@@ -151,7 +156,9 @@ def test_a_channel_that_is_no_longer_set_ends_what_it_was_to_be_told(bench: Benc
     bench.see(DATABASE, DOWN, at_s=0)
     bench.bell = Bell(Settings(), bench.clock, {"email": bench.mail})
     bench.see(DATABASE, DOWN, at_s=1000)
+    assert bench.notices.counts() == {("email", NoticeState.SENT): 1, ("webhook", NoticeState.DUE): 1}
 
+    bench.see(DATABASE, DOWN, at_s=9 * 86_400)
     assert bench.notices.counts() == {("email", NoticeState.SENT): 1, ("webhook", NoticeState.GIVEN_UP): 1}
 
 
@@ -170,6 +177,18 @@ def test_who_wants_some_events_gets_those(ledger: Ledger) -> None:
     bench.see(disk, DATABASE, DOWN, at_s=0)
 
     assert bench.hook.events() == ["disk_low"]
+
+
+def test_two_machines_that_share_a_ledger_do_not_contradict_each_other(ledger: Ledger, tmp_path: Path) -> None:
+    bench = Bench(ledger)
+    here, low = bench.bell, Check(name="disk", about=About.DISK, is_red=True, reason="12 MB are free")
+    elsewhere = Settings(node=NodeSettings(data_dir=tmp_path), notices=NoticeSettings())
+    there = Bell(elsewhere, bench.clock, {"webhook": bench.hook})
+    for at_s in range(5):
+        for bench.bell, disk in ((here, low), (there, replace(low, is_red=False))):
+            bench.see(disk, DATABASE, DOWN, at_s=at_s)
+
+    assert sorted(bench.hook.events()) == ["archive_down", "disk_low"]
 
 
 class TestWithoutLedger:

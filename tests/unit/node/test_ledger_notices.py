@@ -24,7 +24,8 @@ def about(occasion: str, channel: str = "webhook", subject: str = "archive pacs"
 
 
 def take(notices: Notices, at_s: float) -> list[str]:
-    return [item.occasion for item in notices.take(now=after(at_s), until=after(at_s) + timedelta(minutes=5), limit=10)]
+    until = after(at_s) + timedelta(minutes=5)
+    return [item.occasion for item in notices.take(("webhook", "email"), now=after(at_s), until=until, limit=10)]
 
 
 def test_an_occasion_is_listed_once_for_each_channel(notices: Notices) -> None:
@@ -58,7 +59,7 @@ def test_a_notice_is_sent_by_one_and_by_another_if_that_one_dies(notices: Notice
 
 def test_what_was_taken_is_not_sent_again(notices: Notices) -> None:
     notices.raise_once([about("a")], now=NOON)
-    (notice,) = notices.take(now=after(1), until=after(2), limit=10)
+    (notice,) = notices.take(("webhook", "email"), now=after(1), until=after(2), limit=10)
     notices.sent(notice.notice_id, status="HTTP 204", now=after(3))
 
     assert take(notices, 1000) == []
@@ -69,7 +70,7 @@ def test_what_was_taken_is_not_sent_again(notices: Notices) -> None:
 
 def test_what_was_not_taken_waits_for_its_time(notices: Notices) -> None:
     notices.raise_once([about("a"), about("b")], now=NOON)
-    first, second = notices.take(now=after(1), until=after(2), limit=10)
+    first, second = notices.take(("webhook", "email"), now=after(1), until=after(2), limit=10)
     notices.postponed(first.notice_id, status="HTTP 503", not_before=after(60))
     notices.held(second.notice_id, not_before=after(70))
 
@@ -83,7 +84,7 @@ def test_what_was_not_taken_waits_for_its_time(notices: Notices) -> None:
 
 def test_a_notice_that_is_given_up_is_kept(notices: Notices) -> None:
     notices.raise_once([about("a")], now=NOON)
-    (notice,) = notices.take(now=after(1), until=after(2), limit=10)
+    (notice,) = notices.take(("webhook", "email"), now=after(1), until=after(2), limit=10)
     notices.given_up(notice.notice_id, status="HTTP 404")
 
     assert take(notices, 10_000) == []
@@ -97,3 +98,20 @@ def test_what_was_said_without_the_ledger_is_written_down_as_said_or_as_due(noti
 
     assert take(notices, 1) == ["unsaid"]
     assert notices.counts() == {("webhook", NoticeState.SENT): 1, ("email", NoticeState.DUE): 1}
+
+
+def test_who_lacks_a_channel_leaves_its_notices_to_those_that_have_it(notices: Notices) -> None:
+    notices.raise_once([about("a"), about("b", "email")], now=NOON)
+    taken = notices.take(("email",), now=after(1), until=after(2), limit=10)
+
+    assert [item.occasion for item in taken] == ["b"]
+    assert take(notices, 1) == ["a"]
+
+
+def test_what_nobody_tells_any_more_is_given_up_in_the_end(notices: Notices) -> None:
+    notices.raise_once([about("old")], now=NOON)
+    notices.raise_once([about("new")], now=after(10))
+    notices.give_up_older(after(10), status="nobody has this channel")
+
+    assert take(notices, 1000) == ["new"]
+    assert notices.counts()["webhook", NoticeState.GIVEN_UP] == 1

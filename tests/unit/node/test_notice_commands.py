@@ -30,7 +30,7 @@ def test_what_was_told_and_what_waits_is_shown(tmp_path: Path) -> None:
             [NoticeToRaise(occasion="x", subject="s", event=Event.ARCHIVE_DOWN, text="it is down", channel=channel)],
             now=after(number),
         )
-    first, second = notices.take(now=after(9), until=after(9) + timedelta(minutes=5), limit=9)
+    first, second = notices.take(("webhook", "email"), now=after(9), until=after(9) + timedelta(minutes=5), limit=9)
     notices.sent(first.notice_id, status="taken", now=after(10))
     notices.postponed(second.notice_id, status="SMTP 451", not_before=after(20))
     database.close()

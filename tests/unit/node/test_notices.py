@@ -13,8 +13,8 @@ from node.notices import Casualties, Event, Listener, Notice, NoticeState
 from tests.unit.node.received_instances import NOON, after
 
 ALL = tuple(event.value for event in Event)
-LISTENER = Listener(channel="webhook", events=ALL, gather_s=600, alarm_after_s=60)
-DOWN = Check(name="archive pacs", about=About.ARCHIVE, is_red=True, reason="takes nothing")
+LISTENER = Listener(channel="webhook", machine="here", events=ALL, gather_s=600, alarm_after_s=60)
+DOWN = Check(name="archive pacs", about=About.ARCHIVE, is_red=True, reason="takes nothing", is_of_machine=False)
 UP = replace(DOWN, is_red=False, reason="answers")
 DEAD = Casualties(newest=17, studies=(3, 5), count=4, why="0xA900 data set does not match SOP class")
 
@@ -97,6 +97,16 @@ def test_who_hears_of_health_alone_hears_of_archives_as_of_health() -> None:
     assert raised is not None
     assert raised.event is Event.HEALTH_RED
     assert notices.of_check(DOWN, 0, None, replace(LISTENER, events=("dead_letter",))) is None
+
+
+def test_two_machines_that_share_a_ledger_speak_of_their_own_disks_and_of_the_same_archives() -> None:
+    disk = Check(name="disk", about=About.DISK, is_red=True, reason="low")
+    there = replace(LISTENER, machine="there")
+
+    subjects = [item.subject for item in (notices.of_check(disk, 0, None, who) for who in (LISTENER, there)) if item]
+    assert len(set(subjects)) == 2
+    assert {notices.said_subject(subject) for subject in subjects} == {"disk"}
+    assert notices.of_check(DOWN, 0, None, LISTENER) == notices.of_check(DOWN, 0, None, there)
 
 
 def test_dead_letters_name_their_studies_by_number_and_what_to_do() -> None:

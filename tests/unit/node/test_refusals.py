@@ -42,3 +42,15 @@ def test_a_peer_with_a_new_name_each_time_fills_no_memory() -> None:
         refusals.note(f"peer {number}", "not allowed")
     assert len(refusals._said) <= MOST_REMEMBERED
     assert refusals.take() == {"not allowed": 3 * MOST_REMEMBERED}
+
+
+def test_the_counts_since_the_beginning_outlast_their_being_taken() -> None:
+    refusals = Refusals(Clock())
+    refusals.note("10.0.0.9", "not allowed")
+    refusals.take()
+    refusals.note("10.0.0.8", "it called X", kind="another title")
+    refusals.note("10.0.0.9", "not allowed")
+
+    assert refusals.all() == {"not allowed": 2, "another title": 1}
+    assert refusals.take() == {"not allowed": 1, "another title": 1}
+    assert refusals.all() == {"not allowed": 2, "another title": 1}
