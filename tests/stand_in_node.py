@@ -21,7 +21,8 @@ from types import ModuleType, SimpleNamespace
 import psutil
 import pydicom
 
-from inference.report import ModelIdentity, Report
+import inference
+from inference.report import Report
 from node import part, service, settings
 
 _grading_s = 0.0
@@ -29,20 +30,35 @@ _grading_s = 0.0
 _work = part._work
 
 
-def stand_in(worker: ModuleType, grading_s: float) -> None:
-    """Have this process's worker answer instead of grade."""
+def _stand_in_models(device: str) -> SimpleNamespace:
+    from tests.report_factories import MODEL
+
+    return SimpleNamespace(identity=MODEL)
+
+
+def stand_in(grading_s: float) -> None:
+    """Have this process's worker answer instead of grade; to be called before it is imported.
+
+    It then starts in a fraction of the time: neither PyTorch nor what the networks need is loaded.
+    """
     global _grading_s
     _grading_s = grading_s
-    identity = ModelIdentity(name="stand-in", version="0", sha256="0" * 64)
-    worker.load_models = lambda device: SimpleNamespace(identity=identity)  # type: ignore[attr-defined]
-    worker.pipeline = SimpleNamespace(grade=grade)  # type: ignore[attr-defined]
+    absent = {
+        "torch": {"set_num_threads": lambda count: None},
+        "inference.pipeline": {"grade": grade},
+        "inference.weights": {"load_models": _stand_in_models},
+    }
+    for name, content in absent.items():
+        module = ModuleType(name)
+        module.__dict__.update(content)
+        sys.modules[name] = module
+        if name.startswith("inference."):
+            setattr(inference, name.removeprefix("inference."), module)
 
 
 def _with_stand_in(name: str, chosen: settings.Settings, stop: threading.Event, supervisor: Connection) -> None:
     if name.startswith("worker"):
-        from node import worker
-
-        stand_in(worker, float(sys.argv[2]))
+        stand_in(float(sys.argv[2]))
     _work(name, chosen, stop, supervisor)
 
 

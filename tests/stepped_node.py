@@ -113,7 +113,7 @@ def _write_with_strikes(name: str, write: Callable[..., Any]) -> Callable[..., A
 def _asked_by(frame: Any) -> str | None:
     """Which method of the ledger asks for a transaction, e.g. ``Ledger.take_study``; images come through a lambda."""
     method = frame.f_code.co_qualname.partition(".<locals>")[0].partition(".<lambda>")[0]
-    method = "Ledger.record_instance" if method == "Ledger.__init__" else method
+    method = method.replace("__init__", "record_instance")
     return None if method in ("open_database", "LedgerWorkers.beat", "LedgerWorkers.owns_spool") else method
 
 
@@ -131,10 +131,9 @@ _work = part._work
 def _with_strikes(name: str, chosen: settings.Settings, stop: threading.Event, supervisor: Connection) -> None:
     kind = name.partition("-")[0]
     if kind == "worker" and len(sys.argv) > 3:
-        from node import worker
         from tests import stand_in_node
 
-        stand_in_node.stand_in(worker, float(sys.argv[3]))
+        stand_in_node.stand_in(float(sys.argv[3]))
     for module, effect in EFFECTS.get(kind, ()):
         _replace(module, effect, functools.partial(_struck, f"{kind}: {effect}"))
     _replace("node.ledger_database", "Database.write", functools.partial(_write_with_strikes, kind))
