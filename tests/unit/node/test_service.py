@@ -77,7 +77,8 @@ def start(tmp_path: Path) -> Iterator[Start]:
     port, started = free_port(), list[Service]()
     (tmp_path / "program.py").write_text(PROGRAM, encoding="utf-8")
     (tmp_path / "node.toml").write_text(
-        f'[node]\ndata_dir = "{tmp_path}/data"\nparts = ["receiver", "dispatcher"]\n[receiver]\nport = {port}\nminimum_free_mb = 1\n'
+        f'[node]\ndata_dir = "{tmp_path}/data"\nparts = ["receiver", "dispatcher"]\n'
+        f"[receiver]\nport = {port}\nminimum_free_mb = 1\n"
         "[monitoring]\nport = 0\n",
         encoding="utf-8",
     )
