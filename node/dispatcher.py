@@ -16,7 +16,7 @@ from node import assembly, query, quiet_libraries, sending
 from node.enquiries import Enquiries
 from node.ledger import Ledger, open_ledger
 from node.looks import Looks
-from node.retention import Keeper
+from node.retention import Keeper, look_every_s
 from node.settings import Settings
 from node.spool import Spool
 from node.ticks import Tick, Ticks
@@ -67,7 +67,7 @@ def run(settings: Settings, *, stop: threading.Event, on_ready: Callable[[], Non
                 for archive in settings.archives
                 if archive.proof != "none"
             ),
-            Tick(name="retention", every_s=OLD_EVERY_S, run=Keeper(settings, ledger, spool, now).look),
+            Tick(name="retention", every_s=look_every_s(settings), run=Keeper(settings, ledger, spool, now).look),
         ]
     )
     ticks.start()

@@ -10,11 +10,11 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Row, and_, insert, or_, select, update
+from sqlalchemy import Connection, Row, and_, insert, literal, or_, select, update
 
 from node import ledger_outbox as outbox
 from node.ledger_intake import locked, move, write_history
-from node.ledger_schema import COMMITMENT, COMMITMENT_ITEM, DELIVERY, DELIVERY_EVENT, RESULT, STUDY
+from node.ledger_schema import COMMITMENT, COMMITMENT_ITEM, DELIVERY, DELIVERY_EVENT, RESULT, STUDY, UtcTime
 from node.proofs import CommitmentState, Filed, Patience, Report, Unproven, failure_text, is_asked_again
 from node.records import DeliveryEvent, DeliveryState, StudyState
 
@@ -29,11 +29,10 @@ AgainAt = Callable[[int], datetime]
 
 
 class Vain(NamedTuple):
-    """An attempt at proof that brought none: what to tell, when to make the next, and whether it counts."""
+    """An attempt at proof that brought none: what to tell, and when to make the next."""
 
     why: str
     again_at: AgainAt
-    counts: int = 1
 
 
 def is_due(archive: str, now: datetime) -> Any:
@@ -173,13 +172,22 @@ def note(connection: Connection, delivery: Row[Any], vain: Vain, now: datetime) 
         .values(
             last_status=vain.why,
             prove_not_before=vain.again_at(delivery.proof_attempts),
-            proof_attempts=delivery.proof_attempts + vain.counts,
+            proof_attempts=delivery.proof_attempts + 1,
         )
     )
     if delivery.last_status != vain.why:
         connection.execute(
             insert(DELIVERY_EVENT).values(delivery_id=delivery.id, at=now, state=delivery.state, status=vain.why)
         )
+
+
+def note_all(connection: Connection, which: Any, why: str, again_at: datetime, now: datetime) -> None:
+    """The same for many at once, without counting an attempt: an archive that is away may owe thousands of proofs."""
+    told = select(DELIVERY.c.id, literal(now, UtcTime()), DELIVERY.c.state, literal(why)).where(
+        which, DELIVERY.c.last_status != why
+    )
+    connection.execute(insert(DELIVERY_EVENT).from_select(["delivery_id", "at", "state", "status"], told))
+    connection.execute(update(DELIVERY).where(which).values(last_status=why, prove_not_before=again_at))
 
 
 def send_again(connection: Connection, delivery: Row[Any], why: str, most_sent_again: int, now: datetime) -> None:

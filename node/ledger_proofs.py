@@ -35,11 +35,8 @@ class Proofs:
         """The archive could not be asked (about ``only`` these, or anything): nothing is held against it."""
 
         def postpone(connection: Connection) -> None:
-            due = select(DELIVERY.c.id).where(steps.is_due(archive, now))
-            numbers = connection.execute(due).scalars().all() if only is None else only
-            vain = steps.Vain(why, lambda _: until, counts=0)
-            for delivery in steps.deliveries(connection, numbers):
-                steps.note(connection, delivery, vain, now)
+            which = steps.is_due(archive, now) if only is None else DELIVERY.c.id.in_(only)
+            steps.note_all(connection, which, why, until, now)
 
         self._database.write(postpone)
 

@@ -18,8 +18,15 @@ logger = logging.getLogger(__name__)
 
 BATCH = 100
 """Studies at a look."""
+LOOK_EVERY_S = 600.0
+"""Where the shortest of the times is days."""
 REQUESTS_DAYS = 30
 """Requests for storage commitment that nobody answered are remembered so long for a late answer."""
+
+
+def look_every_s(settings: Settings) -> float:
+    """How often to look: as often as makes sense where the times are short, as in a trial."""
+    return max(1.0, min(LOOK_EVERY_S, settings.retention.images_days * 86400 / 10))
 
 
 class Keeper:
