@@ -16,7 +16,8 @@ from pydicom.uid import UID
 
 from node import breaker, retry, routing
 from node.breaker import BreakerState, Health, Move
-from node.ledger import Ledger
+from node.ledger import Ledger, LedgerError
+from node.logs import place
 from node.outlets import Outlet, outlet_of
 from node.records import Delivery
 from node.retry import Failure, Pace, Tries
@@ -104,27 +105,42 @@ class _Round:
 
     def send(self, due: Sequence[Delivery], outlet: Outlet) -> None:
         """Send them, writing down each answer as it comes."""
-        by_path = {self._post.spool.absolute(delivery.path): delivery for delivery in due}
+        left = {self._post.spool.absolute(delivery.path): delivery for delivery in due}
         delivered = 0
         untried: list[int] = []
-        for outcome in outlet.send(tuple(by_path)):
-            delivery, answer = by_path[outcome.path], outcome.answer
-            if isinstance(answer, Stored):
-                delivered += 1
-                self._answered(answer.status)
-                self._stored(delivery, answer)
-                continue
-            if answer.of_archive:
-                self._failed(answer)
-            else:
-                self._answered(answer.what)
-            if answer.tried:
-                self._refused(delivery, answer)
-            else:
-                untried.append(delivery.delivery_id)
+        try:
+            for outcome in outlet.send(tuple(left)):
+                delivery = left[outcome.path]
+                self._write_down(delivery, outcome.answer)
+                del left[outcome.path]
+                delivered += isinstance(outcome.answer, Stored)
+                if isinstance(outcome.answer, Failure) and not outcome.answer.tried:
+                    untried.append(delivery.delivery_id)
+        except LedgerError:
+            raise
+        except Exception as error:  # noqa: BLE001 - an object that no library was ready for must not hold up the others
+            self._stumbled(next(iter(left.values())), error)
         if delivered:
             logger.info("delivered %d objects", delivered, extra={"archive": self._archive.name})
         self._write_health(untried)
+
+    def _write_down(self, delivery: Delivery, answer: Stored | Failure) -> None:
+        if isinstance(answer, Stored):
+            self._answered(answer.status)
+            self._stored(delivery, answer)
+            return
+        if answer.of_archive:
+            self._failed(answer)
+        else:
+            self._answered(answer.what)
+        if answer.tried:
+            self._refused(delivery, answer)
+
+    def _stumbled(self, delivery: Delivery, error: Exception) -> None:
+        """The first object without an answer is taken for the one that it happened at."""
+        what = f"a fault of this node, {place(error)}"
+        logger.exception("sending failed: %s", what, extra={"archive": self._archive.name})
+        self._write_down_failure(delivery, Failure(what=what, permanent=False))
 
     def _answered(self, answer: str) -> None:
         self._health = breaker.answered(self._health, answer, self._post.now())
@@ -168,8 +184,8 @@ class _Round:
         ledger = self._post.ledger
         uid = ledger.study(delivery.study_id).study_instance_uid
         made = [result for study_id, result in ledger.results(uid) if study_id == delivery.study_id]
-        refused = next(result for result in made if result.sop_instance_uid == delivery.sop_instance_uid)
-        instead = routing.instead_of(refused, made, self._archive)
+        refused = next((item for item in made if item.sop_instance_uid == delivery.sop_instance_uid), None)
+        instead = routing.instead_of(refused, made, self._archive) if refused is not None else ()
         if not instead:
             return False
         chosen = next(result for result in made if result.sop_instance_uid == instead[0])

@@ -12,10 +12,13 @@ from pathlib import Path
 
 import pytest
 from pynetdicom import evt
+from pynetdicom.association import Association
 
+from node import sender
 from node.breaker import BreakerState
 from node.ledger import Ledger, open_ledger
 from node.records import DeliveryState, StudyState
+from node.retry import Failure
 from node.sending import end_strays
 from node.settings import Settings
 from tests.scripted_archive import answering, closed_port
@@ -133,6 +136,28 @@ class TestOneArchive:
             bench.look()
         assert uids(archive) == ["2.25.1002"]
         assert bench.counts() == {DeliveryState.DELIVERED: 1, DeliveryState.DEAD: 1}
+
+    def test_an_object_that_no_library_is_ready_for_does_not_hold_up_the_others(
+        self, tmp_path: Path, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        true_answer = sender._store
+
+        def stumble(association: Association, item: sender.Outgoing, peer: sender.Peer) -> sender.Stored | Failure:
+            if b"2.25.1002" in item.path.read_bytes():
+                raise RecursionError("Doe^Jane")
+            return true_answer(association, item, peer)
+
+        monkeypatch.setattr(sender, "_store", stumble)
+        with answering() as archive:
+            bench = Bench(tmp_path, ledger, {"pacs": archive.port})
+            bench.grade(objects=3)
+            bench.look()
+            bench.look(after_s=1)
+        assert uids(archive) == ["2.25.1001", "2.25.1003"]
+        ((state, attempts, status),) = deliveries(bench).values()
+        assert (state, attempts) == (DeliveryState.DUE, 1)
+        assert status.startswith("a fault of this node, RecursionError at ")
+        assert "Doe" not in status
 
 
 class TestWarnings:
