@@ -10,7 +10,7 @@ import tomllib
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
 from node.settings_delivery import ArchiveSettings, DeliverySettings
@@ -44,6 +44,13 @@ class NodeSettings(SettingsTable):
     """A worker that gives no sign for so long is dead: the others take its study."""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     log_format: Literal["plain", "json"] = "plain"
+
+    @field_validator("parts")
+    @classmethod
+    def _each_part_once(cls, parts: tuple[PartName, ...]) -> tuple[PartName, ...]:
+        if not parts or len(set(parts)) < len(parts):
+            raise ValueError("name at least one part, and each once (more workers: node.workers)")
+        return parts
 
 
 class ReceiverSettings(SettingsTable):

@@ -17,8 +17,11 @@ import tempfile
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
+from itertools import chain
 from pathlib import Path
 from typing import Any
+
+from tests import bench_delivery
 
 REPEATS = 5
 THREADS = 2
@@ -30,10 +33,10 @@ QUIET_S = 2.0
 def main() -> None:
     print(f"{datetime.now(UTC):%Y-%m-%d}  {_machine()}\n")
     with tempfile.TemporaryDirectory() as folder:
-        print(f"{'what':<58}{'measured':>12}{'bound':>12}")
-        for name, seconds_or_mb, bound, unit in [*_offline(), *_node(Path(folder))]:
-            verdict = "" if seconds_or_mb <= bound else "   OVER"
-            print(f"{name:<58}{f'{seconds_or_mb:.2f} {unit}':>12}{f'{bound:g} {unit}':>12}{verdict}")
+        print(f"{'what':<64}{'measured':>12}{'bound':>12}")
+        for name, value, bound, unit in chain(_offline(), _node(Path(folder)), bench_delivery.rows(Path(folder))):
+            verdict = "" if value <= bound else "   OVER"
+            print(f"{name:<64}{f'{value:.2f} {unit}':>12}{f'{bound:g} {unit}':>12}{verdict}", flush=True)
 
 
 def _machine() -> str:

@@ -132,3 +132,22 @@ def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
 def test_settings_do_not_change() -> None:
     with pytest.raises(ValidationError, match="frozen"):
         Settings().receiver.port = 1  # type: ignore[misc]
+
+
+def test_several_workers_need_a_database_server(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"node\.workers = 2 needs PostgreSQL \(node\.database_url\)"):
+        load(written(tmp_path, "[node]\nworkers = 2\n"))
+    several = load(written(tmp_path, '[node]\nworkers = 2\ndatabase_url = "postgresql+psycopg://node@db/spinenode"\n'))
+    assert several.node.workers == 2
+
+
+@pytest.mark.parametrize("parts", ["[]", '["worker", "worker"]'])
+def test_each_part_of_a_node_is_named_once(tmp_path: Path, parts: str) -> None:
+    with pytest.raises(SettingsError, match=r"node\.parts: .*each once \(more workers: node\.workers\)"):
+        load(written(tmp_path, f"[node]\nparts = {parts}\n"))
+
+
+def test_the_spool_lies_in_the_data_folder_unless_it_is_shared(tmp_path: Path) -> None:
+    assert load(written(tmp_path, '[node]\ndata_dir = "/var/a"\n')).spool_dir == Path("/var/a/spool")
+    shared = '[node]\ndata_dir = "/var/a"\nspool_dir = "/mnt/shared"\n'
+    assert load(written(tmp_path, shared)).spool_dir == Path("/mnt/shared")
