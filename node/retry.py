@@ -43,6 +43,8 @@ class Failure:
     """It is the archive that does not work, whatever the object: the next one would fare no better now."""
     tried: bool = True
     """False: the object was not sent at all, since the archive had failed before its turn."""
+    local: bool = False
+    """It is the file here: the archive was not asked."""
     out_of_reach: bool = False
     """No association (or connection) came about."""
     retry_after_s: float = 0.0

@@ -199,7 +199,7 @@ def _store_in(association: Association, item: Outgoing, uid: UID, peer: Peer) ->
     except RuntimeError:  # pynetdicom's word for an association that ended under us
         return Failure(what=f"{peer.address} ended the association", permanent=False, of_archive=True, tried=False)
     except UNREADABLE as error:
-        return Failure(what=f"the file cannot be sent ({type(error).__name__})", permanent=True)
+        return Failure(what=f"the file cannot be sent ({type(error).__name__})", permanent=True, local=True)
     if "Status" not in response:
         what = f"{peer.address} ended the association or did not answer"
         return Failure(what=what, permanent=False, of_archive=True)
@@ -233,9 +233,9 @@ def describe(path: Path, preferred: Sequence[UID] = ()) -> Outgoing | Failure:
             own_syntax=own,
         )
     except FileNotFoundError:
-        return Failure(what="the file is gone", permanent=True)
+        return Failure(what="the file is gone", permanent=True, local=True)
     except UNREADABLE as error:
-        return Failure(what=f"not a DICOM file ({type(error).__name__})", permanent=True)
+        return Failure(what=f"not a DICOM file ({type(error).__name__})", permanent=True, local=True)
 
 
 def _batches(outgoing: Sequence[Outgoing]) -> Iterator[tuple[Outgoing, ...]]:

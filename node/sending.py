@@ -118,7 +118,9 @@ class _Round:
                     untried.append(delivery.delivery_id)
         except LedgerError:
             raise
-        except Exception as error:  # noqa: BLE001 - an object that no library was ready for must not hold up the others
+        except Exception as error:  # an object that no library was ready for must not hold up the others
+            if not left:
+                raise
             self._stumbled(next(iter(left.values())), error)
         if delivered:
             logger.info("delivered %d objects", delivered, extra={"archive": self._archive.name})
@@ -131,7 +133,7 @@ class _Round:
             return
         if answer.of_archive:
             self._failed(answer)
-        else:
+        elif not answer.local:
             self._answered(answer.what)
         if answer.tried:
             self._refused(delivery, answer)

@@ -135,7 +135,7 @@ def _read(path: Path, preferred: Sequence[UID]) -> _Item | Outcome:
             reencoded=reencoded,
         )
     except UNREADABLE as error:
-        failure = Failure(what=f"the file cannot be sent ({type(error).__name__})", permanent=True)
+        failure = Failure(what=f"the file cannot be sent ({type(error).__name__})", permanent=True, local=True)
         return Outcome(path=path, answer=failure)
 
 
@@ -188,7 +188,7 @@ def _post(
     except (ValueError, KeyError, TypeError, AttributeError):
         pass  # the client could not read the answer; below it is read once more
     if not seen:
-        return Failure(what="the objects cannot be written for STOW-RS", permanent=True)
+        return Failure(what="the objects cannot be written for STOW-RS", permanent=True, local=True)
     answer = seen[-1]
     if answer.status_code in _STATEMENT:
         return _statement(answer, [item.sop_instance_uid for item in items])

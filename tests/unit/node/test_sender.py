@@ -249,7 +249,7 @@ def test_a_file_that_is_gone_or_no_dicom_is_a_permanent_failure_and_the_others_g
     good = write_object(tmp_path, 1)
     with answering() as archive:
         outcomes = {outcome.path: outcome for outcome in send([tmp_path / "gone", text, good], peer_at(archive.port))}
-    assert failure(outcomes[tmp_path / "gone"]) == Failure(what="the file is gone", permanent=True)
+    assert failure(outcomes[tmp_path / "gone"]) == Failure(what="the file is gone", permanent=True, local=True)
     assert failure(outcomes[text]).permanent
     assert isinstance(outcomes[good].answer, Stored)
 

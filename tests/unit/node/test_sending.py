@@ -295,6 +295,15 @@ class TestBreaker:
         (poison,) = deliveries(bench)
         assert poison == "2.25.1001"
 
+    def test_a_file_that_is_gone_here_says_nothing_about_the_archive(self, tmp_path: Path, ledger: Ledger) -> None:
+        bench = Bench(tmp_path, ledger, {"pacs": closed_port()})
+        bench.grade(objects=1)
+        (gone,) = ledger.due_deliveries(NOON, limit=1)
+        bench.spool.absolute(gone.path).unlink()
+        bench.look()
+        assert ledger.archives.health("pacs", now=NOON).last_success_at is None
+        assert bench.counts() == {DeliveryState.DEAD: 1}
+
     def test_the_operator_s_retry_asks_a_dead_archive_at_once(self, tmp_path: Path, ledger: Ledger) -> None:
         port = closed_port()
         bench = Bench(tmp_path, ledger, {"pacs": port})

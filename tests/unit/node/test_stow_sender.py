@@ -198,7 +198,7 @@ class TestRequests:
         text.write_text("no image")
         with answering() as archive:
             answers = {o.path: o.answer for o in send([tmp_path / "gone", text, paths[0]], server(archive.url))}
-        assert answers[tmp_path / "gone"] == Failure(what="the file is gone", permanent=True)
+        assert answers[tmp_path / "gone"] == Failure(what="the file is gone", permanent=True, local=True)
         assert isinstance(answers[paths[0]], Stored)
         assert archive.uids == [[UIDS[0]]]
 
