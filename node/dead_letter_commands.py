@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from node import dead_letters as letters
 from node import settings as node_settings
-from node.dead_letters import Chosen
 from node.settings import Settings
+
+if TYPE_CHECKING:
+    from node.dead_letters import Chosen
 
 _CONFIG = click.option(
     "--config",
@@ -62,7 +63,9 @@ def dead_letters(context: click.Context, config: Path | None) -> None:
     """
     context.obj = config
     if context.invoked_subcommand is None:
-        click.echo(letters.shown(node_settings.load(config), Chosen()))
+        from node import dead_letters as letters  # only now: the supervisor does without a database and pydicom
+
+        click.echo(letters.shown(node_settings.load(config), letters.Chosen()))
 
 
 @dead_letters.command(epilog="Example:  spinenode dead-letters retry 41-49 --config node.toml")
@@ -70,6 +73,8 @@ def dead_letters(context: click.Context, config: Path | None) -> None:
 @click.pass_context
 def retry(context: click.Context, /, **words: Any) -> None:
     """Send dead letters again, at once, and for as long as a new result."""
+    from node import dead_letters as letters
+
     _say(context, words, letters.retry)
 
 
@@ -79,6 +84,8 @@ def retry(context: click.Context, /, **words: Any) -> None:
 @click.pass_context
 def redirect(context: click.Context, /, to: str, **words: Any) -> None:
     """Send the results to another archive instead."""
+    from node import dead_letters as letters
+
     _say(context, words, lambda settings, chosen: letters.redirect(settings, chosen, to))
 
 
@@ -87,15 +94,19 @@ def redirect(context: click.Context, /, to: str, **words: Any) -> None:
 @click.pass_context
 def discard(context: click.Context, /, **words: Any) -> None:
     """Take dead letters off the list: nobody sends them any more. The results stay in the spool."""
+    from node import dead_letters as letters
+
     _say(context, words, letters.discard)
 
 
 def _say(context: click.Context, words: Mapping[str, Any], act: Callable[[Settings, Chosen], str]) -> None:
     """Do it to the chosen letters; without any word of choice it would be all of them, which takes --all."""
+    from node import dead_letters as letters
+
     numbers = tuple(words["numbers"])
     if not (numbers or words["study"] or words["archive"] or words["everything"]):
         raise click.UsageError("which? Give NUMBER..., --study, --archive or --all")
-    chosen = Chosen(numbers=numbers, study=words["study"], archive=words["archive"])
+    chosen = letters.Chosen(numbers=numbers, study=words["study"], archive=words["archive"])
     try:
         click.echo(act(node_settings.load(words["config"] or context.obj), chosen))
     except letters.NoSuchLetters as error:

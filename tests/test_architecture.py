@@ -183,3 +183,9 @@ def test_only_the_worker_pays_for_torch(module: str) -> None:
     """The receiver, the dispatcher and the supervisor stay small: importing them loads no torch."""
     code = f"import sys, {module}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False, timeout=60).returncode == 0
+
+
+def test_the_command_line_loads_what_a_command_needs_when_it_is_called() -> None:
+    """`spinenode serve` stays as it starts: what the command line imports at once, the supervisor keeps for ever."""
+    code = "import sys, node.__main__; sys.exit(bool({'sqlalchemy', 'pydicom', 'numpy', 'torch'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False, timeout=60).returncode == 0

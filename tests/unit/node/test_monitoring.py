@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
+import os
+import signal
 import socket
 import threading
 import time
@@ -20,7 +22,7 @@ import pytest
 from node import lifesigns, monitoring, watch
 from node.ledger import LedgerUnavailable, open_ledger
 from node.settings import ArchiveSettings, MonitoringSettings, NodeSettings, NoticeSettings, Settings
-from tests import hook_server
+from tests import hook_server, postgresql_server
 from tests.node_process import free_port
 from tests.unit.node.graded_studies import graded, taken
 
@@ -139,6 +141,35 @@ def test_it_answers_while_the_database_is_away_and_when_it_is_back(tmp_path: Pat
 
     assert "Is a directory" in reasons["database"]
     assert "spinenode_ledger_up 0.0" in metrics
+
+
+@pytest.mark.peers
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+def test_it_answers_while_a_database_server_is_stopped_and_when_it_hangs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watch, "HANGS_AFTER_S", 3.0)
+    monkeypatch.setattr(watch, "LOOK_EVERY_S", 0.5)
+    with postgresql_server.running_cluster() as cluster:
+        node = NodeSettings(data_dir=tmp_path, database_url=f"{cluster.url}/postgres")
+        settings = settings_in(tmp_path, free_port(), node=node)
+        with running(settings) as address:
+            until(lambda: "spinenode_ledger_up 1.0" in get(f"{address}/metrics")[1])
+            cluster.stop()
+            until(lambda: list(red(address)) == ["database"])
+            cluster.start()
+            until(lambda: get(f"{address}/health")[0] == 200)
+
+            frozen = cluster.processes()
+            for process in frozen:
+                os.kill(process, signal.SIGSTOP)
+            try:
+                until(lambda: "has not answered for" in red(address).get("database", ""))
+                assert "spinenode_ledger_up 0.0" in get(f"{address}/metrics")[1]
+            finally:
+                for process in frozen:
+                    os.kill(process, signal.SIGCONT)
+            until(lambda: get(f"{address}/health")[0] == 200)
 
 
 def test_it_answers_while_the_database_hangs(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
