@@ -25,6 +25,7 @@ from node.verification import Prover
 logger = logging.getLogger(__name__)
 
 LOOK_EVERY_S = 0.5
+PROOF_EVERY_S = 1.0
 OLD_EVERY_S = 60.0
 
 Now = Callable[[], datetime]
@@ -61,7 +62,7 @@ def run(settings: Settings, *, stop: threading.Event, on_ready: Callable[[], Non
             *(
                 Tick(
                     name=f"asking {archive.name} for proof",
-                    every_s=LOOK_EVERY_S,
+                    every_s=PROOF_EVERY_S,
                     run=Prover(archive, settings, ledger, spool, now).look,
                 )
                 for archive in settings.archives

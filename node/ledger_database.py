@@ -7,7 +7,7 @@ import sqlite3
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from sqlalchemy import (
     Column,
@@ -32,6 +32,8 @@ BUSY_TIMEOUT_S = 5.0
 PAUSES_S = (0.02, 0.1, 0.5, 1.0)
 """Between five attempts: a lost race is over at once, a restarting server takes a second or two. The whole stays
 under the 30 s that senders commonly wait for a C-STORE response."""
+IDLE_TRANSACTION_S = 30.0
+"""A server ends a session that does nothing amid a transaction for so long; ours do nothing for milliseconds."""
 _MIGRATION_LOCK = 0x5350494E
 """Key of the advisory lock that lets one process at a time migrate a PostgreSQL ledger (the letters SPIN)."""
 _LOST_RACES = frozenset({"23505", "40001", "40P01"})
@@ -144,7 +146,16 @@ def open_database(url: str) -> Database:
 
 
 def _server(url: URL) -> Engine:
-    return create_engine(url, hide_parameters=True, pool_pre_ping=True, pool_size=5, max_overflow=5)
+    engine = create_engine(url, hide_parameters=True, pool_pre_ping=True, pool_size=5, max_overflow=5)
+    event.listen(engine, "connect", _prepare_server_session)
+    return engine
+
+
+def _prepare_server_session(connection: Any, _: ConnectionPoolEntry) -> None:
+    # a process that is stopped amid a transaction would keep its rows from the others for as long as it is stopped
+    with connection.cursor() as cursor:
+        cursor.execute(f"SET idle_in_transaction_session_timeout = '{IDLE_TRANSACTION_S:g}s'")
+    connection.commit()
 
 
 def _sqlite(url: URL) -> Engine:

@@ -75,6 +75,14 @@ class TestOpening:
         assert pragmas == {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1}
         assert stat.S_IMODE((tmp_path / "node.db").stat().st_mode) == 0o600
 
+    @pytest.mark.peers
+    @pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
+    def test_a_session_that_is_stopped_amid_a_transaction_is_ended_by_the_server(self, database_url: str) -> None:
+        database = ledger_database.open_database(database_url)
+        said = database.read(lambda c: c.execute(text("SHOW idle_in_transaction_session_timeout")).scalar())
+        database.close()
+        assert said == "30s"
+
     @pytest.mark.parametrize("url", ["nonsense", "mysql+nodriver://host/x"])
     def test_an_unusable_url_is_refused_with_the_name_of_its_setting(self, url: str) -> None:
         with pytest.raises(LedgerError, match=r"node\.database_url"):
