@@ -1,20 +1,13 @@
-"""Writes an evaluation of the localiser down: tables into ``localisation.md``, a picture of every failure beside it.
-
-    python -m inference.training.localisation_page --data ../shared/data/spider --networks runs/localisation_cv
-
-Without ``--networks`` the shipped network is scored, on the patients that were held out from it.
-"""
+"""Writes an evaluation of the localiser down: tables into ``localisation.md``, a picture of every failure beside it."""
 
 from __future__ import annotations
 
-import argparse
 import io
 import math
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 from PIL import Image
@@ -24,7 +17,7 @@ from inference.anatomy import DiscLevel, Found, Spine
 from inference.marks import Tissue
 from inference.training import localisation_scores as scores
 from inference.training import spider
-from inference.training.localisation_figures import WEIGHTINGS, Figure, LocalisationScores, evaluate, wrong
+from inference.training.localisation_figures import WEIGHTINGS, Figure, LocalisationScores, wrong
 from inference.training.localisation_scores import ImageScore, Unseen
 from inference.volume import FloatArray, SagittalVolume
 
@@ -182,23 +175,3 @@ def _tile(axis: Axes, volume: SagittalVolume, found: Found, spine: Spine, boxes_
         )
     for x0, y0, x1, y1 in boxes_mm if boxes_mm is not None else ():
         axis.plot([x0, x1, x1, x0, x0], [y0, y0, y1, y1, y0], "--", color="0.8", linewidth=0.5)
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Score networks on patients that they have not seen and write the page."""
-    parser = argparse.ArgumentParser(description="Score the localiser on SPIDER.")
-    parser.add_argument("--data", type=Path, required=True, help="folder of the SPIDER data")
-    parser.add_argument("--networks", type=Path, help="folder of a cross-validation; else the shipped network")
-    parser.add_argument("--out", type=Path, default=Path("docs"))
-    parser.add_argument("--threads", type=int, default=1)
-    options = parser.parse_args(arguments)
-    torch.set_num_threads(options.threads)
-    networks = scores.unseen(options.networks) if options.networks else scores.shipped(options.data)
-    whose = f" --networks {options.networks}" if options.networks else ""
-    command = f"python -m inference.training.localisation_page --data {options.data}{whose}"
-    heading = f"`{command}`, {len(networks)} patients, each by a network that has not seen them."
-    print(write(evaluate(options.data, networks), options.data, networks, options.out, heading))
-
-
-if __name__ == "__main__":
-    main()
