@@ -70,7 +70,7 @@ def associate(
     contexts: Sequence[PresentationContext],
     *,
     handlers: Sequence[tuple[Any, ...]] = (),
-    answer_within_s: float = ANSWER_TIMEOUT_S,
+    answer_within_s: float | None = None,
     roles: Sequence[Any] = (),
 ) -> Association | Failure:
     """An established association, or why there is none.
@@ -79,7 +79,7 @@ def associate(
         peer: to associate with.
         contexts: proposed.
         handlers: (event, function) pairs for pynetdicom.
-        answer_within_s: for each DIMSE message.
+        answer_within_s: for each DIMSE message, and for whatever we send to be read; ``ANSWER_TIMEOUT_S`` when None.
         roles: of role selection negotiation (PS3.7 annex D.3.3.4).
     """
     if unknown := why_unknown(peer.host, peer.port):
@@ -91,7 +91,8 @@ def associate(
     ae = AE(ae_title=peer.calling_ae_title)
     ae.connection_timeout = peer.connect_timeout_s
     ae.acse_timeout = NEGOTIATION_TIMEOUT_S
-    ae.dimse_timeout = ae.network_timeout = answer_within_s
+    limit_s = ANSWER_TIMEOUT_S if answer_within_s is None else answer_within_s
+    ae.dimse_timeout = ae.network_timeout = limit_s
     association = ae.associate(
         peer.host,
         peer.port,
@@ -107,7 +108,7 @@ def associate(
     connection = association.dul.socket
     if connection is not None and connection.socket is not None:
         # pynetdicom takes the time limit off: a peer that neither reads nor hangs up would hold us for ever
-        connection.socket.settimeout(answer_within_s)
+        connection.socket.settimeout(limit_s)
     return association
 
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+import psutil
 import pydicom
 import pytest
 from pydicom import Dataset
@@ -168,3 +169,35 @@ def test_a_compressed_file_is_sent_as_it_is(
     (stored,) = archive.iterdir()
     assert pydicom.dcmread(stored).file_meta.TransferSyntaxUID.name.startswith(syntax)
     assert pydicom.dcmread(stored).PixelData == pydicom.dcmread(compressed).PixelData
+
+
+def listener_of(port: int) -> psutil.Process:
+    return next(
+        psutil.Process(item.pid)
+        for item in psutil.net_connections("tcp")
+        if item.status == psutil.CONN_LISTEN and item.laddr.port == port and item.pid
+    )
+
+
+def test_an_archive_that_freezes_while_it_is_sent_to_does_not_hold_us_for_ever(
+    tmp_path: Path, require_program: RequireProgram, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It neither reads nor hangs up, and what we send fills the buffers on the way."""
+    monkeypatch.setattr("node.association.ANSWER_TIMEOUT_S", 2)
+    first, *_ = write_results(tmp_path)
+    large = pydicom.dcmread(first)
+    large.SOPInstanceUID = large.file_meta.MediaStorageSOPInstanceUID = "2.25.77"
+    large.add_new((0x0042, 0x0011), "OB", bytes(40_000_000))
+    large.save_as(tmp_path / "large.dcm")
+    port = free_port()
+    with storescp(require_program("storescp"), tmp_path / "archive", port):
+        outcomes = send([first, tmp_path / "large.dcm", first], peer_at(port))
+        assert isinstance(next(outcomes).answer, Stored)
+        listener_of(port).suspend()
+        started = time.monotonic()
+        stuck, untried = (outcome.answer for outcome in outcomes)
+        assert time.monotonic() - started < 30
+    assert isinstance(stuck, Failure)
+    assert (stuck.of_archive, stuck.permanent, stuck.tried) == (True, False, True)
+    assert isinstance(untried, Failure)
+    assert not untried.tried
