@@ -27,7 +27,7 @@ from tests.node_process import Archive, configured
 
 KILLS = int(os.environ.get("WORKFLOW_KILLS", "20"))
 ANSWER_S = 0.3
-STEPS_BETWEEN = 60
+STEPS_BETWEEN = 40
 """Between two kills, at most; a study takes about 40, and 75 to come in."""
 VICTIMS = ("receiver", "worker", "worker", "dispatcher", "dispatcher", "node")
 
@@ -62,7 +62,7 @@ def test_many_kills_lose_nothing_and_double_nothing(tmp_path: Path, require_prog
                     hit[node.trace()[-1]] += 1
             over.set()
             feeder.join()
-            node.wait(lambda: _delivered(node) == len(sent), within_s=600)
+            node.wait(lambda: _delivered(node) == len(sent), within_s=1200)
         finally:
             over.set()
             node.stop()

@@ -37,7 +37,7 @@ from tests.scripted_archive import Archive as Answering
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.timeout(600),
+    pytest.mark.timeout(900),
     # pynetdicom leaves the socket of a connection that failed to the garbage collector
     pytest.mark.filterwarnings("ignore:.*unclosed <socket", "ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
@@ -60,7 +60,7 @@ class StandInNode(Node):
     grading_s: float | None = None
     database_url: str = ""
 
-    def start(self, within_s: float = 90) -> None:
+    def start(self, within_s: float = 300) -> None:
         if self.grading_s is None:
             super().start(within_s)
             return
@@ -104,7 +104,7 @@ def stand_in(
     folder: Path, archive: Answering, grading_s: float | None, database_url: str = "", extra: str = SHORT
 ) -> Iterator[StandInNode]:
     to = Archive(name="pacs", ae_title=AE_TITLE, port=archive.port)
-    node = configured(folder, [to], quiet_s=0.5, extra=extra)
+    node = configured(folder, [to], quiet_s=3, extra=extra)
     if database_url:
         settings = node.config.read_text(encoding="utf-8")
         node.config.write_text(settings.replace("[node]", f'[node]\ndatabase_url = "{database_url}"'), encoding="utf-8")
@@ -175,14 +175,14 @@ def test_a_kill_in_the_middle_of_grading_costs_nothing(
     url = request.getfixturevalue("postgresql_url") if database == "postgresql" else ""
     with answering() as archive, stand_in(tmp_path / "node", archive, grading_s=3, database_url=url) as node:
         send(study(1), node, tmp_path / "study")
-        until(lambda: StudyState.GRADING in states(node), 30, node)
+        until(lambda: StudyState.GRADING in states(node), 300, node)
         time.sleep(1)
         if victim == "worker":
             os.kill(parts(node)["worker"], signal.SIGKILL)
         else:
             node.kill()
             node.start()
-        until(lambda: states(node) == {StudyState.DELIVERED: 1}, 60, node)
+        until(lambda: states(node) == {StudyState.DELIVERED: 1}, 300, node)
         every_result_arrived_once(archive, 1)
         assert len(archive.stored) == 2
         assert node.words().count("taking up 1 studies that a worker left") == 1
@@ -191,9 +191,9 @@ def test_a_kill_in_the_middle_of_grading_costs_nothing(
 def test_a_study_that_kills_its_worker_is_set_aside_and_the_others_are_graded(tmp_path: Path) -> None:
     with answering() as archive, stand_in(tmp_path / "node", archive, grading_s=0.1) as node:
         send(study(1, study_id="POISON"), node, tmp_path / "poison")
-        until(lambda: StudyState.GRADING in states(node), 30, node)
+        until(lambda: StudyState.GRADING in states(node), 300, node)
         send(study(2), node, tmp_path / "good")
-        until(lambda: states(node) == {StudyState.FAILED: 1, StudyState.DELIVERED: 1}, 120, node)
+        until(lambda: states(node) == {StudyState.FAILED: 1, StudyState.DELIVERED: 1}, 300, node)
         every_result_arrived_once(archive, 1)
         ledger = node.ledger()
         (failed,) = [row.study for row in ledger.study_overview(limit=9) if row.study.state is StudyState.FAILED]
@@ -205,9 +205,9 @@ def test_a_study_that_kills_its_worker_is_set_aside_and_the_others_are_graded(tm
 def test_a_study_that_uses_up_memory_is_tried_twice_and_the_others_are_graded(tmp_path: Path) -> None:
     with answering() as archive, stand_in(tmp_path / "node", archive, grading_s=0.1) as node:
         send(study(1, study_id="GREEDY"), node, tmp_path / "greedy")
-        until(lambda: StudyState.GRADING in states(node), 30, node)
+        until(lambda: StudyState.GRADING in states(node), 300, node)
         send(study(2), node, tmp_path / "good")
-        until(lambda: states(node) == {StudyState.FAILED: 1, StudyState.DELIVERED: 1}, 120, node)
+        until(lambda: states(node) == {StudyState.FAILED: 1, StudyState.DELIVERED: 1}, 300, node)
         every_result_arrived_once(archive, 1)
         ledger = node.ledger()
         (failed,) = [row.study for row in ledger.study_overview(limit=9) if row.study.state is StudyState.FAILED]
@@ -221,21 +221,21 @@ def test_a_study_that_stops_every_thread_of_its_worker_is_ended_and_the_others_a
     limits = f"[inference]\ntime_limit_s = 1\n{SHORT}"
     with answering() as archive, stand_in(tmp_path / "node", archive, grading_s=0.1, extra=limits) as node:
         send(study(1, study_id="SEIZING"), node, tmp_path / "seizing")
-        until(lambda: StudyState.GRADING in states(node), 30, node)
+        until(lambda: StudyState.GRADING in states(node), 300, node)
         send(study(2), node, tmp_path / "good")
-        until(lambda: states(node) == {StudyState.FAILED: 1, StudyState.DELIVERED: 1}, 120, node)
+        until(lambda: states(node) == {StudyState.FAILED: 1, StudyState.DELIVERED: 1}, 300, node)
         every_result_arrived_once(archive, 1)
 
 
 def test_a_node_that_is_stopped_while_it_grades_blames_no_study(tmp_path: Path) -> None:
     with answering() as archive, stand_in(tmp_path / "node", archive, grading_s=60) as node:
         send(study(1), node, tmp_path / "study")
-        until(lambda: StudyState.GRADING in states(node), 30, node)
+        until(lambda: StudyState.GRADING in states(node), 300, node)
         node.stop()
         assert states(node) == {StudyState.QUEUED: 1}
         node.grading_s = 0.1
         node.start()
-        until(lambda: states(node) == {StudyState.DELIVERED: 1}, 60, node)
+        until(lambda: states(node) == {StudyState.DELIVERED: 1}, 300, node)
         ledger = node.ledger()
         (row,) = ledger.study_overview(limit=9)
         ledger.close()
@@ -246,7 +246,7 @@ def test_a_study_that_hangs_is_ended_and_set_aside(tmp_path: Path) -> None:
     limits = f"[inference]\nmaximum_attempts = 2\ntime_limit_s = 2\n{SHORT}"
     with answering() as archive, stand_in(tmp_path / "node", archive, grading_s=3600, extra=limits) as node:
         send(study(1), node, tmp_path / "study")
-        until(lambda: states(node) == {StudyState.FAILED: 1}, 120, node)
+        until(lambda: states(node) == {StudyState.FAILED: 1}, 300, node)
         assert node.words().count("a study has taken more than 2 s: the worker ends itself") == 2
         assert node.words().count("the worker ended with status 3") == 2
 
@@ -264,7 +264,7 @@ def test_random_kills_of_every_part_lose_nothing_and_double_nothing(tmp_path: Pa
                 node.start()
             elif psutil.pid_exists(pid := parts(node)[victim]):
                 os.kill(pid, signal.SIGKILL)
-        until(lambda: states(node) == {StudyState.DELIVERED: studies}, 240, node)
+        until(lambda: states(node) == {StudyState.DELIVERED: studies}, 300, node)
         every_result_arrived_once(archive, studies)
         ledger = node.ledger()
         images = [len(ledger.instances(row.study.study_id)) for row in ledger.study_overview(limit=99)]
@@ -277,12 +277,12 @@ def test_an_archive_that_was_down_gets_its_results_after_a_restart_of_the_node(t
         port = archive.port
     with stand_in(tmp_path / "node", archive, grading_s=0.1) as node:
         send(study(1), node, tmp_path / "study")
-        until(lambda: StudyState.GRADED in states(node), 30, node)
-        until(lambda: "cannot connect" in node.words(), 30, node)
+        until(lambda: StudyState.GRADED in states(node), 300, node)
+        until(lambda: "cannot connect" in node.words(), 300, node)
         node.kill()
         with answering(port=port) as archive:
             node.start()
-            until(lambda: states(node) == {StudyState.DELIVERED: 1}, 60, node)
+            until(lambda: states(node) == {StudyState.DELIVERED: 1}, 300, node)
             every_result_arrived_once(archive, 1)
 
 
@@ -291,13 +291,13 @@ def test_a_kill_while_the_real_networks_grade_costs_nothing(tmp_path: Path, lumb
     images = [pydicom.dcmread(path) for path in sorted(lumbar_study.iterdir())]
     with answering() as archive, stand_in(tmp_path / "node", archive, None, extra="") as node:
         send(images, node, tmp_path / "study")
-        until(lambda: StudyState.GRADING in states(node), 30, node)
+        until(lambda: StudyState.GRADING in states(node), 300, node)
         if victim == "worker":
             os.kill(parts(node)["worker"], signal.SIGKILL)
         else:
             node.kill()
             node.start()
-        until(lambda: states(node) == {StudyState.DELIVERED: 1}, 120, node)
+        until(lambda: states(node) == {StudyState.DELIVERED: 1}, 300, node)
         kinds = Counter(str(item.SOPClassUID.name) for item in archive.stored)
         assert len({item.SOPInstanceUID for item in archive.stored}) == len(archive.stored)
         assert kinds["Comprehensive 3D SR Storage"] == kinds["Basic Text SR Storage"] == 1

@@ -82,7 +82,7 @@ def test_the_older_ledger_was_of_the_older_revision(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(900)
 @pytest.mark.filterwarnings("ignore:.*unclosed <socket", "ignore::pytest.PytestUnraisableExceptionWarning")
 def test_the_studies_in_flight_go_on_under_this_version(tmp_path: Path) -> None:
     with answering() as archive:
@@ -97,7 +97,7 @@ def test_the_studies_in_flight_go_on_under_this_version(tmp_path: Path) -> None:
         node.start()
         try:
             opened = node.ledger()
-            until(lambda: _is_over(opened), 120, node)
+            until(lambda: _is_over(opened), 300, node)
             assert states(opened) == dict.fromkeys(range(1, 8), StudyState.DELIVERED) | {8: StudyState.FAILED}
             assert opened.study(4).attempts == 2
             assert opened.study(5).attempts == 1  # its checkpoint was found: it was not graded again
