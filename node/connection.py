@@ -17,7 +17,12 @@ LEAST_BYTES_PER_S = 1024
 """A sender that is slower, on average over a message, is no sender."""
 SLICE_S = 1
 """A read that waits in the kernel for all it wants comes back this often, to look at its deadline."""
-_NO_LONGER = struct.pack("ll", SLICE_S, 0)
+WRITE_WITHIN_S = 30
+"""For the few bytes that pynetdicom writes itself: release, abort."""
+
+
+def _timeval(seconds: int) -> bytes:
+    return struct.pack("ll", seconds, 0)
 
 
 class Gone(Exception):
@@ -40,7 +45,8 @@ class Connection:
         self._gathers = not isinstance(wire, ssl.SSLSocket)
         if self._gathers:
             wire.settimeout(None)
-            wire.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _NO_LONGER)
+            wire.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _timeval(SLICE_S))
+            wire.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _timeval(WRITE_WITHIN_S))
 
     def exactly(self, count: int, deadline: float) -> bytes:
         """``count`` bytes, whole by ``deadline`` (``time.monotonic()``).

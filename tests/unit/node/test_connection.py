@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from node import connection as connection_module
 from node.connection import Connection, Gone, Paced
 
 
@@ -98,6 +99,16 @@ def test_a_peer_that_takes_nothing_is_an_error_in_time(ends: tuple[socket.socket
     ours, _ = ends
     with pytest.raises(OSError, match="timed out"):
         Connection(ours, lambda: None).send(bytes(2**26), 0.3)
+
+
+def test_what_others_write_to_it_is_bounded_too(
+    ends: tuple[socket.socket, socket.socket], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection_module, "WRITE_WITHIN_S", 1)
+    ours, _ = ends
+    Connection(ours, lambda: None)
+    with pytest.raises(BlockingIOError):
+        ours.sendall(bytes(2**26))
 
 
 def test_a_paced_stream_ends_where_the_peer_is_too_slow(ends: tuple[socket.socket, socket.socket]) -> None:
