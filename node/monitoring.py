@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import logging
 import socket
+import sys
 import threading
 from collections.abc import Callable
 from datetime import datetime
@@ -104,7 +105,8 @@ class MonitoringServer(ThreadingHTTPServer):
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A client that went away while it was answered is nobody's concern."""
-        logger.debug("a client of the monitoring port went away")
+        if not isinstance(sys.exception(), ConnectionError | TimeoutError):
+            logger.error("a question to the monitoring port could not be answered", exc_info=True)
 
 
 class _Answer(BaseHTTPRequestHandler):

@@ -35,7 +35,7 @@ def of_node(status: NodeStatus) -> Json:
             for part in status.parts
         ],
         "model": None if status.model is None else dict(status.model),
-        "health": "red" if is_red(status.checks) else "green",
+        "health": "green" if status.running and not is_red(status.checks) else "red",
         "checks": [
             {"name": check.name, "status": COLOURS[check.is_red], "reason": check.reason} for check in status.checks
         ],

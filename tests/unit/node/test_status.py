@@ -186,6 +186,12 @@ def test_every_key_of_the_node_is_documented_and_the_values_are_right(run: Run, 
     ]
 
 
+def test_a_node_that_does_not_run_is_not_well(run: Run, ledger: Ledger) -> None:
+    content = parsed(run("--json"))
+
+    assert (content["running"], content["health"], content["model"]) == (False, "red", None)
+
+
 def test_every_key_of_a_study_is_documented_and_the_values_are_right(run: Run, ledger: Ledger) -> None:
     first, second = graded(ledger, 1)["pacs"]
     for delivery in (first, second):
