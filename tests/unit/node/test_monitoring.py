@@ -128,6 +128,20 @@ def test_no_identifier_is_in_the_metrics_the_health_or_a_notice(tmp_path: Path) 
             assert identifier not in text
 
 
+def test_a_disk_below_its_watermark_is_red_and_told(tmp_path: Path) -> None:
+    with hook_server.running() as hook:
+        monitored = MonitoringSettings(port=free_port(), disk_low_mb=10**9)
+        notices = NoticeSettings(webhook_url=hook.url)
+        settings = settings_in(tmp_path, 0, monitoring=monitored, notices=notices)
+        open_ledger(settings.database_url).close()
+        with running(settings) as address:
+            until(lambda: hook.told() == ["disk_low"])
+            assert list(red(address)) == ["disk"]
+
+    assert hook.calls[0].content["subject"] == "disk"
+    assert "fewer than 1000000000 MB" in hook.calls[0].content["text"]
+
+
 def test_it_answers_while_the_database_is_away_and_when_it_is_back(tmp_path: Path) -> None:
     settings = settings_in(tmp_path, free_port())
     (tmp_path / "node.db").mkdir()  # what cannot be opened
