@@ -108,7 +108,8 @@ def _objects(association: Association, study: str, series: str, sop_instance_uid
                 if answer is not None and str(answer.get("InstanceAvailability") or "").strip() != "UNAVAILABLE":
                     yield str(answer.get("SOPInstanceUID") or "")
             elif code != _SUCCESS:
-                raise QueryError("it ended the query" + (f" with 0x{code:04X}" if code is not None else ""))
+                said = "without an answer: may this node query it?" if code is None else f"with 0x{code:04X}"
+                raise QueryError(f"it ended the query {said}")
     except (RuntimeError, ValueError) as error:  # pynetdicom's words for an association that ended under us
         raise QueryError("it ended the association") from error
 
