@@ -41,7 +41,7 @@ BEATS_UNTIL_DEAD = 6
 """So many beats in a row are missing when a worker is declared dead."""
 FINISH_WITHIN_S = 5
 WATCH_EVERY_S = 1.0
-BACKSTOP_S = 5.0
+BACKSTOP_S = 30.0
 """After the time limit: for the case that the thread that watches cannot run either."""
 HUNG = 3
 """Exit status."""
