@@ -54,7 +54,7 @@ class Reception(Protocol):
 
     def begin(self, command: Command, transfer_syntax_uid: str, buffer: bytearray) -> Incoming: ...
 
-    def answered(self, recorded: Recorded | None) -> None: ...
+    def answered(self, status: int, recorded: Recorded | None) -> None: ...
 
     def maximum_pdu_bytes(self) -> int: ...
 
@@ -157,7 +157,7 @@ class Messages:
             if command.field == N_EVENT_REPORT_RQ:
                 self._send(connection, context_id, event_report_response(command, status))
                 return
-            self._reception.answered(recorded)
+            self._reception.answered(status, recorded)
             self._send(connection, context_id, store_response(command, status))
 
     def _send(self, connection: Connection, context_id: int, command: bytes) -> None:

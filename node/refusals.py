@@ -43,6 +43,11 @@ class Refusals:
         more = f" ({kept_quiet} more of these since it was last said)" if kept_quiet else ""
         _log.warning("%s: %s%s", peer, why, more)
 
+    def count(self, kind: str) -> None:
+        """Counts what has been logged already."""
+        with self._lock:
+            self._counts[kind] += 1
+
     def take(self) -> Mapping[str, int]:
         """The counts since they were last taken."""
         with self._lock:

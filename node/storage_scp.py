@@ -25,7 +25,7 @@ from node.arriving_report import ArrivingReport
 from node.commitment_report import COMMITMENT_CLASS, File
 from node.dimse import N_EVENT_REPORT_RQ, Command, uid_text
 from node.front_door import Caller, FrontDoor, Listener, open_listener
-from node.intake import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME, Intake, SentObject
+from node.intake import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME, SUCCESS, Intake, SentObject
 from node.records import Recorded
 from node.refusals import Refusals
 from node.settings import ReceiverSettings
@@ -262,8 +262,11 @@ class _Desk:
 
         return ArrivingReport(answer)
 
-    def answered(self, association: Association, recorded: Recorded | None) -> None:
-        self._tallies[association]["refused" if recorded is None else recorded.value] += 1
+    def answered(self, association: Association, status: int, recorded: Recorded | None) -> None:
+        if status != SUCCESS:
+            self.refusals.count(f"answered with 0x{status:04X}")
+        what = "refused" if status != SUCCESS else "reports" if recorded is None else recorded.value
+        self._tallies[association][what] += 1
 
     # Events of pynetdicom.
 
@@ -293,7 +296,7 @@ class _Desk:
         association = event.assoc
         tally = self._tallies.get(association, Counter())
         if tally or how == "aborted":
-            brought = ", ".join(f"{tally[what]} {what}" for what in (*Recorded, "refused") if tally[what])
+            brought = ", ".join(f"{tally[what]} {what}" for what in (*Recorded, "reports", "refused") if tally[what])
             requestor = association.requestor
             _log.info(
                 "association of %r at %s %s: %s", requestor.ae_title, requestor.address, how, brought or "nothing"

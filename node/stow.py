@@ -197,6 +197,7 @@ class _Request(BaseHTTPRequestHandler):
                 if status == SUCCESS:
                     stored.append(sent)
                 else:
+                    self.server.refusals.count(f"answered with 0x{status:04X}")
                     failed.append((sent, status))
         return stored, failed
 

@@ -81,7 +81,7 @@ class Desk(Protocol):
         self, association: Association, command: Command, transfer_syntax_uid: str, buffer: bytearray
     ) -> Incoming: ...
 
-    def answered(self, association: Association, recorded: Recorded | None) -> None: ...
+    def answered(self, association: Association, status: int, recorded: Recorded | None) -> None: ...
 
     def ended(self, association: Association) -> None: ...
 
@@ -168,8 +168,8 @@ class _Reception(Association):
     def begin(self, command: Command, transfer_syntax_uid: str, buffer: bytearray) -> Incoming:
         return self._desk.begin(self, command, transfer_syntax_uid, buffer)
 
-    def answered(self, recorded: Recorded | None) -> None:
-        self._desk.answered(self, recorded)
+    def answered(self, status: int, recorded: Recorded | None) -> None:
+        self._desk.answered(self, status, recorded)
 
     def maximum_pdu_bytes(self) -> int:
         return self.requestor.maximum_length or 0

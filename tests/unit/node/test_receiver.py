@@ -156,11 +156,16 @@ def test_who_was_turned_away_is_counted_and_told_without_a_name(tmp_path: Path) 
     with Receiver(tmp_path) as receiver:
         for number in range(3):
             assert associate(receiver, called=f"OTHER{number}").is_rejected
+        association = associate(receiver)
+        nameless = mr_image(90)
+        del nameless.SeriesInstanceUID
+        assert association.send_c_store(nameless).Status == 0xA900
+        association.release()
         receiver.stop()
         assert (
-            "turned away since this was last told: 3 times: called another AE title than receiver.ae_title"
-            in receiver.log
-        )
+            "turned away since this was last told: 1 times: answered with 0xA900; "
+            "3 times: called another AE title than receiver.ae_title"
+        ) in receiver.log
 
 
 @pytest.mark.slow
