@@ -157,6 +157,7 @@ def test_it_answers_while_the_database_is_away_and_when_it_is_back(tmp_path: Pat
 
 
 @pytest.mark.peers
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::ResourceWarning")
 def test_it_answers_while_a_database_server_is_stopped_and_when_it_hangs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
