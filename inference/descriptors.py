@@ -1,14 +1,15 @@
 """Numbers that describe a cut disc: heights, signals, overhangs, each beside the other discs of the same study.
 
-They go into grading beside the images: on single mid-sagittal slices they are worth as much as a network that sees
-the patch, and together the two carry better to another hospital's images. They hold no level. All coordinates
-here are patch pixels (row, column) of the mid-slice, 112 x 224 for a region ``w`` tall and ``2w`` wide.
+A regression on them is the network's partner in grading: on single mid-sagittal slices it is worth about as much, and
+it can be read. They hold no level. All coordinates here are patch pixels (row, column) of the mid-slice, 112 x 224 for
+a region ``w`` tall and ``2w`` wide.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -27,23 +28,28 @@ _OWN: tuple[str, ...] = (
     *("height_front", "height_middle", "height_back", "height_least", "height_wedge", "depth_mm", "height_mm"),
     *("signal_p10", "signal_p25", "signal_p50", "signal_p75", "signal_p90", "signal_spread", "signal_inner"),
     *("signal_front", "signal_back", "signal_to_csf", "csf", "bone_scale", "tilt"),
-    *("overhang_back", "overhang_front", "slip_back", "slip_front", "canal", "canal_front_gap"),
+    *("overhang_back", "overhang_front", "slip_back", "slip_front", "canal", "canal_front_gap", "height_to_bodies"),
 )
 _SIDE: tuple[str, ...] = (
     *("near_p10", "near_p50", "near_p90", "near_spread", "far_p50", "far_spread"),
     *("contrast_front", "contrast_middle", "contrast_back", "roughness", "concavity"),
+    *("body_front", "body_back", "body_wedge", "body_taper"),
 )
 _AMONG: tuple[str, ...] = ("height_middle", "height_mm", "signal_inner", "signal_p90", "canal", "depth_mm", "tilt")
+_BESIDE: tuple[str, ...] = (*_AMONG, "height_front", "height_back", "height_least")
 _NAMES = (
     *_OWN,
     *(f"upper_{name}" for name in _SIDE),
     *(f"lower_{name}" for name in _SIDE),
     *(f"{name}_to_median" for name in _AMONG),
     *(f"{name}_to_largest" for name in _AMONG),
+    *(f"{name}_to_above" for name in _BESIDE),
+    *(f"{name}_to_below" for name in _BESIDE),
 )
 FEATURES: tuple[str, ...] = _NAMES
 """Names of the features, in their order. ``upper_``/``lower_``: of the bone above or below the disc.
-``_to_median``/``_to_largest``: minus the median or the largest of the study's discs."""
+``_to_median``/``_to_largest``: minus the median or the largest of the study's discs; ``_to_above``/``_to_below``: minus
+that of the next disc: a disc is narrow beside its neighbours, whose usual heights grow footwards."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -68,7 +74,7 @@ class CutDisc:
 
 
 def describe(discs: Sequence[CutDisc]) -> VoxelArray:
-    """(len(discs), len(FEATURES)) float32; NaN where a feature could not be taken."""
+    """(len(discs), len(FEATURES)) float32, ``discs`` head to foot; NaN where a feature could not be taken."""
     rows = [_own(disc) for disc in discs]
     for name in _AMONG:
         column = np.array([row[name] for row in rows])
@@ -76,6 +82,10 @@ def describe(discs: Sequence[CutDisc]) -> VoxelArray:
         for row in rows:
             row[f"{name}_to_median"] = row[name] - float(np.median(seen)) if seen.size else np.nan
             row[f"{name}_to_largest"] = row[name] - float(seen.max()) if seen.size else np.nan
+    for above, below in pairwise(rows):
+        for name in _BESIDE:
+            below[f"{name}_to_above"] = below[name] - above[name]
+            above[f"{name}_to_below"] = above[name] - below[name]
     table = np.array([[row[name] for name in FEATURES] for row in rows], np.float32)
     return table.reshape(len(discs), len(FEATURES))
 
@@ -85,9 +95,11 @@ def _own(disc: CutDisc) -> dict[str, float]:
     center = np.array([(112 - 1) / 2, (224 - 1) / 2])
     upper, lower = chords_mm(disc.outline - center, columns - center[1])
     upper, lower = upper + center[0], lower + center[0]
+    heights = _heights(upper, lower, disc)
     return {
         **dict.fromkeys(FEATURES, float("nan")),
-        **_heights(upper, lower, disc),
+        **heights,
+        **_bodies(disc, heights["height_mm"]),
         **_signals(disc),
         **_corners(disc),
         **_canal(disc),
@@ -110,6 +122,29 @@ def _heights(upper: FloatArray, lower: FloatArray, disc: CutDisc) -> dict[str, f
         "height_mm": (front + middle + back) / 3 * disc.mm_per_px,
         "depth_mm": disc.depth_px * disc.mm_per_px,
     }
+
+
+def _bodies(disc: CutDisc, disc_height_mm: float) -> dict[str, float]:
+    """Heights of the bodies, front minus back, upper minus lower end plate, in disc widths; disc height by theirs."""
+    disc_height = disc_height_mm / disc.mm_per_px / PATCH_WIDTH_PX
+    described: dict[str, float] = {}
+    heights: list[float] = []
+    for side, corners in (("upper", disc.upper_corners), ("lower", disc.lower_corners)):
+        if corners is None:
+            continue
+        above_front, above_back, below_back, below_front = corners / PATCH_WIDTH_PX
+        front, back = np.linalg.norm(above_front - below_front), np.linalg.norm(above_back - below_back)
+        plates = np.linalg.norm(above_front - above_back), np.linalg.norm(below_front - below_back)
+        heights += [float(front), float(back)]
+        described |= {
+            f"{side}_body_front": float(front),
+            f"{side}_body_back": float(back),
+            f"{side}_body_wedge": float(front - back),
+            f"{side}_body_taper": float(plates[0] - plates[1]),
+        }
+    if heights:
+        described["height_to_bodies"] = float(disc_height / np.mean(heights))
+    return described
 
 
 def _any(values: FloatArray, i: int) -> bool:

@@ -3,6 +3,9 @@
 What is explained is the score of the class that was said. For two classes their scores differ only by sign; Pfirrmann's
 classes lie along one severity score. So an abnormal grade is explained by its finding's score and a normal one by the
 score's negative; the plain gradient's magnitude is the same for both. ``docs/evidence.md`` compares the methods.
+
+A grade has two sources: the network, which sees the image alone and is what is explained here, and the regression on
+measured numbers, whose terms can be read as they are (``FeatureRegression.terms``).
 """
 
 from __future__ import annotations
@@ -14,14 +17,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy import ndimage
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
-from inference import zones
 from inference.attribution import excitation, gradients
-from inference.descriptors import BONE, FEATURES
 from inference.grades import Basis, Finding, Grades, is_abnormal
-from inference.networks.grader import LEARNED, DiscGrader
+from inference.networks.grader import DiscGrader
+from inference.networks.odds import LEARNED
 from inference.report import EvidenceMap, Method
 from inference.volume import DiscVolume, SagittalVolume, VoxelArray
 
@@ -88,18 +90,16 @@ def in_cells(
 class _Batch:
     images: Tensor
     present: Tensor
-    features: Tensor
     zones: Tensor
     signs: Tensor
     """(len(LEARNED), discs): 1 where the finding's score is explained, -1 where its negative is."""
 
 
 def _batch(disc_volumes: Sequence[DiscVolume], grader: DiscGrader, grades: Sequence[Grades]) -> _Batch:
-    device = grader.feature_mean.device
+    device = grader.slice_weights.device
     return _Batch(
         images=torch.from_numpy(np.stack([disc.voxels for disc in disc_volumes])).to(device),
         present=torch.from_numpy(np.stack([disc.slice_present for disc in disc_volumes])).to(device),
-        features=torch.from_numpy(np.stack([disc.features for disc in disc_volumes])).to(device),
         zones=torch.from_numpy(np.stack([disc.zones for disc in disc_volumes])).to(device),
         signs=torch.tensor([[_sign(said, finding) for said in grades] for finding in LEARNED], device=device),
     )
@@ -110,43 +110,15 @@ def _sign(said: Grades, finding: Finding) -> float:
 
 
 def _saliency(batch: _Batch, grader: DiscGrader) -> Tensor:
-    inputs, others = (batch.images, batch.features), (batch.present,)
-    network, places = _FeaturesBeforePresence(grader), _places(batch)
-    return torch.stack([_total(gradients.saliency(network, inputs, others, i), places) for i in range(len(LEARNED))])
+    others = batch.present, batch.zones
+    of_pixels = [gradients.saliency(grader, (batch.images,), others, i)[0] for i in range(len(LEARNED))]
+    return torch.stack([_smoothed(functional.avg_pool2d(each, CELL_PX)) for each in of_pixels])
 
 
 def _guided(batch: _Batch, grader: DiscGrader) -> Tensor:
-    inputs, others = (batch.images, batch.features), (batch.present,)
-    network, places = _FeaturesBeforePresence(grader), _places(batch)
-    return torch.stack(
-        [_total(gradients.guided(network, inputs, others, i, signs), places) for i, signs in enumerate(batch.signs)]
-    )
-
-
-class _FeaturesBeforePresence(nn.Module):
-    """The grader with those inputs first that have a gradient."""
-
-    def __init__(self, grader: DiscGrader) -> None:
-        super().__init__()
-        self.grader = grader
-
-    def forward(self, images: Tensor, features: Tensor, present: Tensor) -> Tensor:
-        scores: Tensor = self.grader(images, present, features)
-        return scores
-
-
-def _total(gradients_of: tuple[Tensor, ...], places: Tensor) -> Tensor:
-    """(discs, 9, 28, 56): gradient by the pixels, directly and through the signals measured from them.
-
-    A percentile of a zone, in units of bone, moves by 1 / BONE when all its pixels move by 1: each pixel's part is that
-    over the zone's size. Lengths (heights, overhang) have no gradient by pixels: they depend on the outline.
-    """
-    of_pixels, of_features = gradients_of
-    cells = functional.avg_pool2d(of_pixels, CELL_PX)
-    signals = torch.tensor([zones.is_signal(name) for name in FEATURES], device=of_features.device)
-    by_zone = torch.nan_to_num(of_features) * signals / BONE
-    cells[:, cells.shape[1] // 2] += torch.einsum("nf,nfrc->nrc", by_zone, places) / CELL_PX**2
-    return _smoothed(cells)
+    others = batch.present, batch.zones
+    of_pixels = [gradients.guided(grader, (batch.images,), others, i, signs)[0] for i, signs in enumerate(batch.signs)]
+    return torch.stack([_smoothed(functional.avg_pool2d(each, CELL_PX)) for each in of_pixels])
 
 
 def _excitation(batch: _Batch, grader: DiscGrader) -> Tensor:
@@ -158,42 +130,30 @@ def _contrastive(batch: _Batch, grader: DiscGrader) -> Tensor:
 
 
 def _winning(batch: _Batch, grader: DiscGrader, combined: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
-    """Winning probabilities in the image and of the features, both put where they were seen."""
-    recorded = excitation.record(grader, (batch.images, batch.present, batch.features), grader.last_layers)
-    read_at = [grader.first_maps, grader.known_features]
-    for_it, against = (excitation.excite(recorded, read_at, negated=negated) for negated in (False, True))
-    places = _places(batch)
+    """Winning probabilities of the map that a finding's regions are pooled from, summed over channels.
+
+    Not of an earlier one: what speaks for a degenerated disc is dark, and a dark place excites nothing in first maps.
+    """
+    recorded = excitation.record(grader, (batch.images, batch.present, batch.zones), grader.last_layers)
+    maps_read = list(dict.fromkeys(grader.map_of(finding) for finding in LEARNED))
+    for_it, against = (excitation.excite(recorded, maps_read, negated=negated) for negated in (False, True))
     maps = []
-    for i, signs in enumerate(batch.signs):
-        positive, negative = (_seen(each.winning(i), places, batch, grader) for each in (for_it, against))
+    for i, (finding, signs) in enumerate(zip(LEARNED, batch.signs, strict=True)):
+        place = maps_read.index(grader.map_of(finding))
+        positive, negative = (_in_places(each.winning(i)[place].sum(1), batch, grader) for each in (for_it, against))
         is_score = (signs > 0)[:, None, None, None]
         own, dual = torch.where(is_score, positive, negative), torch.where(is_score, negative, positive)
         maps.append(_smoothed(combined(own, dual)))
     return torch.stack(maps)
 
 
-def _seen(winning: tuple[Tensor, ...], places: Tensor, batch: _Batch, grader: DiscGrader) -> Tensor:
-    """(discs, 9, 28, 56): of the first maps summed over channels (their pixels are the cells), and of the features.
-
-    A feature's probability goes to the cells that it was measured from, in equal parts, on the mid-slice.
-    """
-    of_maps, of_features = winning
-    count, slices, rows, columns = batch.images.shape
-    cells = batch.images.new_zeros((count, slices, rows // CELL_PX, columns // CELL_PX))
+def _in_places(of_slices: Tensor, batch: _Batch, grader: DiscGrader) -> Tensor:
+    """(slices that passed the trunk, 14, 28) -> (discs, 9, 28, 56) with the same sum, interpolated."""
+    finer = functional.interpolate(of_slices[:, None], scale_factor=2.0, mode="bilinear")[:, 0] / 4
+    cells = finer.new_zeros((*batch.images.shape[:2], *finer.shape[1:]))
     disc, position, _ = grader.looked_at(batch.present)
-    cells[disc, position] = of_maps.sum(1)
-    cells[:, slices // 2] += torch.einsum("nf,nfrc->nrc", of_features, places)
+    cells[disc, position] = finer
     return cells
-
-
-def _places(batch: _Batch) -> Tensor:
-    """(discs, features, 28, 56): where each feature was measured, summing to 1; 0 where its zones are not there."""
-    shares = torch.from_numpy(zones.shares_of_features()).to(batch.zones.device)
-    drawn = torch.stack([batch.zones == zone for zone in zones.Zone], 1).float()
-    cells = functional.avg_pool2d(drawn, CELL_PX)
-    cells = cells / cells.sum((2, 3), keepdim=True).clamp_min(1e-6)
-    places = torch.einsum("fz,nzrc->nfrc", shares, cells)
-    return places / places.sum((2, 3), keepdim=True).clamp_min(1e-6)
 
 
 _METHODS: Mapping[Method, Callable[[_Batch, DiscGrader], Tensor]] = {

@@ -55,6 +55,15 @@ class Basis(StrEnum):
     """By a published criterion applied to a measurement; no label was there to learn from."""
 
 
+class Doubt(StrEnum):
+    """Why a learned grade is uncertain."""
+
+    UNSURE = "unsure"
+    """What was said has a low probability."""
+    AT_ODDS = "at_odds"
+    """The network, which sees the image, and the measured numbers say different things, both firmly."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Grade:
     """One grading of one disc."""
@@ -65,6 +74,8 @@ class Grade:
     basis: Basis
     criterion: str = ""
     """For a measured grade: the criterion and its source, in one line."""
+    doubt: Doubt | None = None
+    """Why this grade is uncertain; None where it is not."""
 
 
 Grades = Mapping[Finding, Grade]

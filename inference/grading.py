@@ -2,21 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from inference.grades import CLASSES, Basis, Finding, Grade, Grades
-from inference.networks.grader import LEARNED, DiscGrader
+from inference.grades import CLASSES, Basis, Doubt, Finding, Grade, Grades
+from inference.networks import odds
+from inference.networks.grader import DiscGrader
+from inference.networks.odds import LEARNED
 from inference.volume import DiscVolume
+
+FAR_APART = 2
+"""Pfirrmann grades by which network and measurements have to differ to be called at odds."""
+FIRM = 0.7
+"""A yes against a no is called at odds where both are at least this probable on their own."""
+UNSURE: Mapping[Finding, float] = {finding: 0.4 if finding is Finding.PFIRRMANN else 0.6 for finding in LEARNED}
+"""Below this probability of what was said a grade is uncertain. See the risk-coverage curves of ``docs/grading.md``."""
+
+Shares = NDArray[np.float64]
 
 
 def grade(disc_volumes: Sequence[DiscVolume], grader: DiscGrader) -> tuple[Grades, ...]:
     """Grades of each disc, in order: for every finding the median of its classes' probabilities.
 
-    For two classes that is the more probable one. For Pfirrmann it is the class in which the disc's severity score
+    Two opinions count alike: the network's, which sees the image, and the regression's, which sees the measured
+    numbers. A grade says so in ``doubt`` where they are at odds, or where its probability is low.
+
+    For two classes the median is the more probable one. For Pfirrmann it is the class in which the disc's severity
     lies; out of fold it agreed better with the radiologist than the most probable class did. Probabilities hold for a
     disc drawn where all classes are equally frequent, as the network was trained: they say how the image speaks, not
     how frequent the finding is. Runs on the device of the network; after running out of memory with half as many discs
@@ -25,15 +40,20 @@ def grade(disc_volumes: Sequence[DiscVolume], grader: DiscGrader) -> tuple[Grade
     if not disc_volumes:
         return ()
     scores = scores_of(disc_volumes, grader)
-    probabilities = {f: p.detach().double().cpu().numpy() for f, p in grader.probabilities(scores).items()}
+    features = torch.from_numpy(np.stack([disc.features for disc in disc_volumes])).to(scores.device)
+    with torch.inference_mode():
+        network, regression = grader.opinions(scores, features)
+        both = odds.averaged(network, regression, grader.sharpness)
+    said, seen, measured = (_shares(odds.probabilities(each)) for each in (both, network, regression))
     return tuple(
-        {finding: _grade(finding, probabilities[finding][i]) for finding in LEARNED} for i in range(len(scores))
+        {finding: _grade(finding, *(each[finding][i] for each in (said, seen, measured))) for finding in LEARNED}
+        for i in range(len(scores))
     )
 
 
 @torch.inference_mode()
 def scores_of(disc_volumes: Sequence[DiscVolume], grader: DiscGrader) -> Tensor:
-    """(n, len(LEARNED)) scores of the network, float32, before they are softened into probabilities."""
+    """(n, len(LEARNED)) scores of the network alone, float32."""
     size = len(disc_volumes)
     while True:
         try:
@@ -45,21 +65,43 @@ def scores_of(disc_volumes: Sequence[DiscVolume], grader: DiscGrader) -> Tensor:
 
 
 def _scores(disc_volumes: Sequence[DiscVolume], grader: DiscGrader) -> Tensor:
-    device = grader.feature_mean.device
+    device = grader.slice_weights.device
     images = torch.from_numpy(np.stack([disc.voxels for disc in disc_volumes])).to(device)
     present = torch.from_numpy(np.stack([disc.slice_present for disc in disc_volumes])).to(device)
-    features = torch.from_numpy(np.stack([disc.features for disc in disc_volumes])).to(device)
+    zones = torch.from_numpy(np.stack([disc.zones for disc in disc_volumes])).to(device)
     # On a processor the whole batch takes a twentieth of a second: there the exact arithmetic is worth more.
     with torch.autocast(device.type, torch.float16, enabled=device.type == "cuda"):
-        scores: Tensor = grader(images, present, features)
+        scores: Tensor = grader(images, present, zones)
     return scores.float()
 
 
-def _grade(finding: Finding, probabilities: np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> Grade:
+def _shares(probabilities: Mapping[Finding, Tensor]) -> Mapping[Finding, Shares]:
+    return {finding: each.double().cpu().numpy() for finding, each in probabilities.items()}
+
+
+def _grade(finding: Finding, said: Shares, seen: Shares, measured: Shares) -> Grade:
     classes = CLASSES[finding]
-    shares = probabilities / probabilities.sum()
+    shares = said / said.sum()
+    index = median(shares)
     return Grade(
-        value=classes[int(np.searchsorted(shares.cumsum(), 0.5))],
+        value=classes[index],
         probabilities={value: float(share) for value, share in zip(classes, shares, strict=True)},
         basis=Basis.LEARNED,
+        doubt=_doubt(finding, float(shares[index]), seen, measured),
     )
+
+
+def _doubt(finding: Finding, probability: float, seen: Shares, measured: Shares) -> Doubt | None:
+    ours, theirs = median(seen), median(measured)
+    if len(seen) > 2:
+        at_odds = abs(ours - theirs) >= FAR_APART
+    else:
+        at_odds = ours != theirs and min(seen[ours], measured[theirs]) > FIRM
+    if at_odds:
+        return Doubt.AT_ODDS
+    return Doubt.UNSURE if probability < UNSURE[finding] else None
+
+
+def median(shares: Shares) -> int:
+    """Index of the class in which the median of the probabilities lies."""
+    return min(int(np.searchsorted((shares / shares.sum()).cumsum(), 0.5)), len(shares) - 1)

@@ -83,6 +83,7 @@ def grade(  # noqa: PLR0913 - what a node sets
     if volume.voxels.shape[0] == 1:
         quality.append(SINGLE_SLICE)
     quality.extend(remarks.of_missing_grades(discs_graded))
+    quality.extend(remarks.of_grades_at_odds(discs_graded))
     quality.extend(remarks.of_left_out(measured.left_out, discs_graded))
     quality.extend((*remarks.of_contrast(discs_graded), *remarks.of_contradictions(discs_graded)))
     return Report(

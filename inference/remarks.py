@@ -10,7 +10,7 @@ from dataclasses import replace
 from statistics import median
 
 from inference.anatomy import DiscLevel
-from inference.grades import SPINENET_EIGHT, TITLES, Finding
+from inference.grades import SPINENET_EIGHT, TITLES, Doubt, Finding
 from inference.measurements import LeftOut
 from inference.report import DiscGrading
 
@@ -58,6 +58,16 @@ def of_missing_grades(discs: Sequence[DiscGrading]) -> tuple[str, ...]:
         missing = [disc for disc in discs if finding not in disc.grades]
         if missing:
             sentences.append(f"{TITLES[finding]} was not assessed at {_names(missing)}.")
+    return tuple(sentences)
+
+
+def of_grades_at_odds(discs: Sequence[DiscGrading]) -> tuple[str, ...]:
+    """One sentence for each finding about which image and measurements say different things somewhere."""
+    sentences = []
+    for finding, title in TITLES.items():
+        doubted = [d for d in discs if finding in d.grades and d.grades[finding].doubt is Doubt.AT_ODDS]
+        if doubted:
+            sentences.append(f"{title} is uncertain at {_names(doubted)}: image and measurements disagree.")
     return tuple(sentences)
 
 

@@ -137,4 +137,4 @@ class DiscVolume:
     features: VoxelArray
     """(n,) float32, named by ``inference.descriptors.FEATURES``; NaN where one could not be taken."""
     zones: NDArray[np.uint8]
-    """(112, 224) of ``inference.zones.Zone``: where on the mid-slice the features were measured; 0 elsewhere."""
+    """(112, 224) of ``inference.zones.Zone``: where on the mid-slice the disc's parts lie; 0 elsewhere."""

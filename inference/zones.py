@@ -1,7 +1,6 @@
-"""Where on a disc's mid-slice its features are measured: zones that evidence can be handed on to.
+"""Where on a disc's mid-slice its parts lie: the zones in which its features are measured and its findings looked for.
 
-A grade that hangs on a disc's height or on the signal of the bone beside it was read there. Zones are pixels of the
-cut patch (112, 224) and do not overlap.
+Zones are pixels of the cut patch (112, 224) and do not overlap.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from inference.descriptors import FAR_PX, FEATURES, NEAR_PX, CutDisc
+from inference.descriptors import FAR_PX, NEAR_PX, CutDisc
 from inference.geometry import chords_mm
 from inference.volume import FloatArray
 
@@ -35,52 +34,6 @@ class Zone(IntEnum):
     MARROW_ABOVE = 6
     MARROW_BELOW = 7
     SAC = 8
-
-
-_WHOLE = Zone.DISC_FRONT, Zone.DISC_MIDDLE, Zone.DISC_BACK
-_ENDS = Zone.DISC_FRONT, Zone.DISC_BACK
-_ZONES_OF: dict[str, tuple[Zone, ...]] = {
-    "height_wedge": _ENDS,
-    "depth_mm": _ENDS,
-    "signal_inner": (Zone.DISC_MIDDLE,),
-    "height_middle": (Zone.DISC_MIDDLE,),
-    "signal_to_csf": (Zone.DISC_MIDDLE, Zone.SAC),
-    "csf": (Zone.SAC,),
-    "bone_scale": (Zone.MARROW_ABOVE, Zone.MARROW_BELOW),
-    "canal": (Zone.SAC,),
-    "canal_front_gap": (Zone.DISC_BACK, Zone.SAC),
-}
-
-
-def zones_of(feature: str) -> tuple[Zone, ...]:
-    """The zones in which a feature of ``inference.descriptors.FEATURES`` is measured on its own disc."""
-    name = feature.removesuffix("_to_median").removesuffix("_to_largest")
-    if name in _ZONES_OF:
-        return _ZONES_OF[name]
-    for side, endplate, marrow in (
-        ("upper_", Zone.ENDPLATE_ABOVE, Zone.MARROW_ABOVE),
-        ("lower_", Zone.ENDPLATE_BELOW, Zone.MARROW_BELOW),
-    ):
-        if name.startswith(side):
-            return (marrow,) if "_far_" in name else (endplate,)
-    if name.endswith("_front"):
-        return (Zone.DISC_FRONT,)
-    return (Zone.DISC_BACK,) if name.endswith("_back") else _WHOLE
-
-
-def is_signal(feature: str) -> bool:
-    """Whether a feature is a level or spread of the image's signal in its zones, not a length or an angle."""
-    name = feature.removeprefix("upper_").removeprefix("lower_")
-    return name.startswith(("signal_", "csf", "near_", "far_", "contrast_"))
-
-
-def shares_of_features() -> NDArray[np.float32]:
-    """(features, zones) how a feature's evidence is divided among its zones; each row sums to 1."""
-    shares = np.zeros((len(FEATURES), len(Zone)), np.float32)
-    for i, feature in enumerate(FEATURES):
-        zones = zones_of(feature)
-        shares[i, [zone - 1 for zone in zones]] = 1 / len(zones)
-    return shares
 
 
 def drawn(disc: CutDisc) -> NDArray[np.uint8]:

@@ -92,6 +92,7 @@ def _disc(disc: DiscGrading, volume: SagittalVolume) -> dict[str, Any]:
                 "probabilities": {str(value): round(p, 4) for value, p in grade.probabilities.items()},
                 "basis": grade.basis.value,
                 **({"criterion": grade.criterion} if grade.criterion else {}),
+                **({"doubt": grade.doubt.value} if grade.doubt else {}),
             }
             for finding, grade in disc.grades.items()
         },

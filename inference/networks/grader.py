@@ -1,141 +1,115 @@
-"""The grading network: one trunk for all findings, a branch for each."""
+"""The grading network: one trunk for all findings; each finding looks where a reader looks for it."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from inference.grades import Finding
+from inference.networks import odds, regions
+from inference.networks.odds import LEARNED, MARROW, Cuts, LogOdds
+from inference.networks.regions import Region
+from inference.networks.regression import FeatureRegression
 
-LEARNED: tuple[Finding, ...] = (
-    Finding.PFIRRMANN,
-    Finding.DISC_NARROWING,
-    Finding.UPPER_ENDPLATE_DEFECT,
-    Finding.LOWER_ENDPLATE_DEFECT,
-    Finding.UPPER_MARROW_CHANGE,
-    Finding.LOWER_MARROW_CHANGE,
-    Finding.SPONDYLOLISTHESIS,
-    Finding.DISC_HERNIATION,
-    Finding.DISC_BULGING,
-)
-"""Findings that the network speaks of: those that its training data have labels for."""
-
-WHOLE: tuple[Finding, ...] = (
-    Finding.PFIRRMANN,
-    Finding.DISC_NARROWING,
-    Finding.SPONDYLOLISTHESIS,
-    Finding.DISC_HERNIATION,
-    Finding.DISC_BULGING,
-)
-"""Findings of the whole disc; each of the others belongs to the bone above or below it."""
-
-ENDPLATES = Finding.UPPER_ENDPLATE_DEFECT, Finding.LOWER_ENDPLATE_DEFECT
-MARROW = Finding.UPPER_MARROW_CHANGE, Finding.LOWER_MARROW_CHANGE
-MARROW_ROWS = 5
-"""Rows of the earlier map (of 14, each 8 pixels apart) that belong to one side's bone: the last is centred 20 pixels
-from the disc's middle and sees about as far as the middle."""
-MARROW_COLUMNS = slice(7, 21)
-"""Its columns (of 28) over the disc's depth: bone, not the canal behind or the vessels in front."""
+_PLACES: Mapping[Finding, tuple[Region, ...]] = {
+    Finding.PFIRRMANN: (Region.DISC, Region.MIDDLE, Region.SAC),
+    Finding.DISC_NARROWING: (Region.DISC, Region.ENDPLATE_ABOVE, Region.ENDPLATE_BELOW),
+    Finding.UPPER_ENDPLATE_DEFECT: (Region.ENDPLATE_ABOVE, Region.BONE_ABOVE, Region.DISC),
+    Finding.LOWER_ENDPLATE_DEFECT: (Region.ENDPLATE_BELOW, Region.BONE_BELOW, Region.DISC),
+    Finding.UPPER_MARROW_CHANGE: (Region.BONE_ABOVE, Region.ENDPLATE_ABOVE),
+    Finding.LOWER_MARROW_CHANGE: (Region.BONE_BELOW, Region.ENDPLATE_BELOW),
+    Finding.SPONDYLOLISTHESIS: (Region.DISC, Region.BACK_EDGE, Region.ENDPLATE_ABOVE, Region.ENDPLATE_BELOW),
+    Finding.DISC_HERNIATION: (Region.BACK_EDGE, Region.BACK, Region.SAC),
+    Finding.DISC_BULGING: (Region.BACK_EDGE, Region.BACK, Region.SAC),
+}
+"""What each finding's branch is given of the map. It is architecture, not something that was learned."""
+LEAST_SHARE = 0.3
+"""A cell counts for a region's maximum where at least so much of it lies in the region."""
 
 
 class DiscGrader(nn.Module):
-    """Disc volumes -> one severity score per finding.
+    """Disc volumes -> one severity score per finding, from the image alone; beside it the regression on its numbers.
 
-    Each present slice passes the 2-D trunk; slices are then averaged with fixed weights that fall off from the
-    mid-slice. The last map is pooled whole, and its upper and lower half for the end plates. Marrow is judged on an
-    earlier map, whose cells see 5 mm to each side only, over the rows above and below the disc: neither side sees the
-    other's bone. That is what lets one marrow label per disc (either side) teach which side it is.
+    Each present slice passes the 2-D trunk; slices are averaged with fixed weights that fall off from the mid-slice.
+    The last map (cells of 8 pixels that see about 100) is pooled region by region, mean and maximum; each finding's
+    branch is given its own regions. Marrow is judged on the map before, whose cells see about 65 pixels, over bone
+    and end plate of one side: that is what lets one marrow label per disc (either side) teach which side it is.
 
-    Scores are unbounded. A binary finding is positive above 0. Pfirrmann's four ``cuts`` turn its one score into five
-    classes (proportional odds). ``temperature`` softens the scores into probabilities.
+    Scores are unbounded; ``inference.networks.odds`` says what they mean. ``sharpness`` calibrates what both together
+    say.
     """
 
-    own_index: Tensor
-    above_index: Tensor
-    below_index: Tensor
     slice_weights: Tensor
-    feature_mean: Tensor
-    feature_scale: Tensor
-    temperature: Tensor
+    sharpness: Tensor
 
     def __init__(
         self,
         *,
         features: Sequence[str],
         slice_weights: Sequence[float],
-        widths: Sequence[int] = (24, 48, 64, 96, 128),
-        hidden: int = 128,
+        widths: Sequence[int] = (24, 32, 48, 64),
+        hidden: int = 48,
         dropout: float = 0.3,
     ) -> None:
-        """``features``: names of the numbers beside the images; ``slice_weights``: 9, where 0 is not looked at."""
+        """``features``: names of the regression's numbers; ``slice_weights``: 9, where 0 is not looked at."""
         super().__init__()
-        own = [i for i, name in enumerate(features) if not name.startswith(("upper_", "lower_"))]
-        above = [i for i, name in enumerate(features) if name.startswith("upper_")]
-        below = [i for i, name in enumerate(features) if name.startswith("lower_")]
-        self.register_buffer("own_index", torch.tensor(own), persistent=False)
-        self.register_buffer("above_index", torch.tensor(above), persistent=False)
-        self.register_buffer("below_index", torch.tensor(below), persistent=False)
         self.register_buffer("slice_weights", torch.tensor(slice_weights, dtype=torch.float32), persistent=False)
-        self.register_buffer("feature_mean", torch.zeros(len(features)))
-        self.register_buffer("feature_scale", torch.ones(len(features)))
-        self.register_buffer("temperature", torch.ones(len(LEARNED)))
-        self.near, self.far = _trunk(widths)
-        self.known_features = nn.Identity()  # a place to hook into: its output is the centred, scaled features
-        pooled, side = 2 * widths[-1], len(own) + len(above)
-        self.whole = _Branch(pooled, len(features), hidden, len(WHOLE), dropout)
-        self.endplates = nn.ModuleList(_Branch(2 * pooled, side, hidden, 1, dropout) for _ in range(2))
-        self.marrow = nn.ModuleList(_Branch(2 * widths[1], side, hidden, 1, dropout) for _ in range(2))
-        self.first_cut = nn.Parameter(torch.tensor(-2.0))
-        self.cut_steps = nn.Parameter(torch.full((3,), 1.0))
+        self.register_buffer("sharpness", torch.ones(len(LEARNED)))
+        halved = nn.AvgPool2d(2)  # pixels of 0.3 mm are finer than most images'
+        self.stem = nn.Sequential(
+            halved, nn.Conv2d(1, widths[0], 5, 2, 2, bias=False), nn.BatchNorm2d(widths[0]), nn.ReLU()
+        )
+        self.blocks = nn.ModuleList(
+            [_Residual(widths[0], widths[1], 2), _Residual(widths[1], widths[2], 1), _Residual(widths[2], widths[3], 1)]
+        )
+        self.branches = nn.ModuleList(
+            Branch(2 * len(_PLACES[f]) * (widths[2] if f in MARROW else widths[3]), hidden, 1, dropout) for f in LEARNED
+        )
+        self.pooled_size = len(Region) * 2 * widths[3]
+        """Numbers of the last map that ``pooled`` gives for a disc."""
+        self.cuts = Cuts()
+        self.regression = FeatureRegression(features=features)
 
     @property
     def last_layers(self) -> tuple[nn.Linear, ...]:
-        """The layers whose sums are the scores: no activation comes after them."""
-        branches = [self.whole, *self.endplates, *self.marrow]
-        return tuple(layer for branch in branches for layer in (branch.out, branch.line))
+        """The layers whose outputs are the scores: no activation comes after them."""
+        return tuple(branch.out for branch in self.branches)  # type: ignore[misc]
 
-    @property
-    def first_maps(self) -> nn.Module:
-        """The module whose output, (slices, channels, 28, 56), is the finest that the network makes of a patch."""
-        return self.near[3]
+    def map_of(self, finding: Finding) -> nn.Module:
+        """The module whose output, (slices, channels, 14, 28), the finding's regions are pooled from."""
+        return self.blocks[1] if finding in MARROW else self.blocks[2]
 
-    @property
-    def cuts(self) -> Tensor:
-        """(4,) ascending: where the Pfirrmann score passes from one class into the next."""
-        return torch.cat([self.first_cut[None], self.first_cut + functional.softplus(self.cut_steps).cumsum(0)])
+    def forward(self, images: Tensor, slice_present: Tensor, zones: Tensor) -> Tensor:
+        """(n, 9, 112, 224) in 0-1, (n, 9) bool, (n, 112, 224) of ``Zone`` -> (n, len(LEARNED)) scores."""
+        return self.scores_of(*self.pooled(images, slice_present, zones))
 
-    def forward(self, images: Tensor, slice_present: Tensor, features: Tensor) -> Tensor:
-        """(n, 9, 112, 224) in 0-1, (n, 9) bool, (n, len(features)) with NaN for unknown -> (n, len(LEARNED)) scores."""
-        near, far = self._slices_averaged(images, slice_present)
-        known = (features - self.feature_mean) / self.feature_scale
-        known = self.known_features(torch.where(torch.isfinite(known), known, torch.zeros_like(known)).clamp(-4, 4))
-        whole = _pooled(far)
-        whole_scores = self.whole(whole, known)
-        scores = {finding: whole_scores[:, i] for i, finding in enumerate(WHOLE)}
-        half = (far.shape[2] + 1) // 2
-        for i, index in enumerate((self.above_index, self.below_index)):
-            of_side = known[:, torch.cat([self.own_index, index])]
-            end = _pooled(far[:, :, :half] if i == 0 else far[:, :, -half:])
-            bodies = near[:, :, :, MARROW_COLUMNS]
-            bone = _pooled(bodies[:, :, :MARROW_ROWS] if i == 0 else bodies[:, :, -MARROW_ROWS:])
-            scores[ENDPLATES[i]] = self.endplates[i](torch.cat([whole, end], 1), of_side)[:, 0]
-            scores[MARROW[i]] = self.marrow[i](bone, of_side)[:, 0]
-        return torch.stack([scores[finding] for finding in LEARNED], 1).float()
+    def pooled(self, images: Tensor, slice_present: Tensor, zones: Tensor) -> tuple[Tensor, Tensor]:
+        """(n, len(Region), 2 x channels) of the last map but one, and of the last."""
+        disc, position, weight = self.looked_at(slice_present)
+        maps = self.stem(images[disc, position][:, None].contiguous(memory_format=torch.channels_last))
+        near = self.blocks[1](self.blocks[0](maps))
+        far = self.blocks[2](near)
+        shares = regions.shares(zones).to(near.dtype)
 
-    def probabilities(self, scores: Tensor) -> Mapping[Finding, Tensor]:
-        """(n, len(LEARNED)) scores -> per finding (n, classes) probabilities, mildest class first."""
-        softened = scores / self.temperature
-        result = {}
-        for i, finding in enumerate(LEARNED):
-            cuts = self.cuts / self.temperature[i] if finding is Finding.PFIRRMANN else scores.new_zeros(1)
-            above = torch.sigmoid(softened[:, i, None] - cuts)
-            edges = torch.cat([torch.ones_like(above[:, :1]), above, torch.zeros_like(above[:, :1])], 1)
-            result[finding] = edges[:, :-1] - edges[:, 1:]
-        return result
+        def averaged(maps: Tensor) -> Tensor:
+            empty = maps.new_zeros((images.shape[0], *maps.shape[1:]))
+            return empty.index_add(0, disc, maps * weight[:, None, None, None].to(maps.dtype))
+
+        return _pooled(averaged(near), shares), _pooled(averaged(far), shares)
+
+    def scores_of(self, near: Tensor, far: Tensor) -> Tensor:
+        """What ``pooled`` gave -> (n, len(LEARNED)) scores."""
+        scores = []
+        for finding, branch in zip(LEARNED, self.branches, strict=True):
+            of_map = near if finding in MARROW else far
+            scores.append(branch(of_map[:, list(_PLACES[finding])].flatten(1)))
+        return torch.cat(scores, 1).float()
+
+    def opinions(self, scores: Tensor, features: Tensor) -> tuple[LogOdds, LogOdds]:
+        """The network's log-odds from its scores, and the regression's from (n, features) numbers."""
+        return odds.log_odds(scores, self.cuts()), odds.log_odds(self.regression(features), self.regression.cuts())
 
     def looked_at(self, slice_present: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """(n, 9) bool -> disc, position and weight of each slice that passes the trunk, in the order of its batch."""
@@ -143,18 +117,6 @@ class DiscGrader(nn.Module):
         weights = weights / weights.sum(1, keepdim=True).clamp_min(1e-6)
         disc, position = torch.nonzero(weights, as_tuple=True)
         return disc, position, weights[disc, position]
-
-    def _slices_averaged(self, images: Tensor, slice_present: Tensor) -> tuple[Tensor, Tensor]:
-        """The trunk's two maps, (n, channels, rows, columns); only slices that are present and weigh anything pass."""
-        disc, position, weight = self.looked_at(slice_present)
-        near = self.near(images[disc, position][:, None].contiguous(memory_format=torch.channels_last))
-        share = weight[:, None, None, None]
-
-        def averaged(maps: Tensor) -> Tensor:
-            empty = maps.new_zeros((images.shape[0], *maps.shape[1:]))
-            return empty.index_add(0, disc, maps * share.to(maps.dtype))
-
-        return averaged(near), averaged(self.far(near))
 
 
 class _Residual(nn.Module):
@@ -174,35 +136,28 @@ class _Residual(nn.Module):
         return outer
 
 
-class _Branch(nn.Module):
-    """Pooled maps and features -> scores: a small perceptron plus a straight line from the features."""
+class Branch(nn.Module):
+    """Pooled maps -> scores: a small perceptron."""
 
-    def __init__(self, pooled: int, features: int, hidden: int, scores: int, dropout: float) -> None:
+    def __init__(self, pooled: int, hidden: int, scores: int, dropout: float) -> None:
         super().__init__()
         self.drop = nn.Dropout(dropout)
-        self.mix = nn.Linear(pooled + features, hidden)
+        self.mix = nn.Linear(pooled, hidden)
         self.relu = nn.ReLU()
         self.out = nn.Linear(hidden, scores)
-        self.line = nn.Linear(features, scores, bias=False)
-        nn.init.zeros_(self.line.weight)
 
-    def forward(self, pooled: Tensor, features: Tensor) -> Tensor:
-        mixed = self.relu(self.mix(torch.cat([self.drop(pooled), features], 1)))
-        scores: Tensor = self.out(self.drop(mixed)) + self.line(features)
+    def forward(self, pooled: Tensor) -> Tensor:
+        scores: Tensor = self.out(self.drop(self.relu(self.mix(self.drop(pooled)))))
         return scores
 
 
-def _trunk(widths: Sequence[int]) -> tuple[nn.Sequential, nn.Sequential]:
-    """(n, 1, 112, 224) -> (n, widths[1], 14, 28), whose cells see 34 pixels, -> (n, widths[-1], 4, 7).
+def _pooled(maps: Tensor, shares: Tensor) -> Tensor:
+    """(n, c, rows, columns), (n, regions, rows, columns) -> (n, regions, 2c): mean and maximum over each region.
 
-    The patch is halved first: its pixels of 0.3 mm are finer than most images'.
+    Both are 0 where a region was not drawn.
     """
-    halved = nn.AvgPool2d(2)
-    stem = [nn.Conv2d(1, widths[0], 5, 2, 2, bias=False), nn.BatchNorm2d(widths[0]), nn.ReLU()]
-    blocks = [_Residual(a, b, 2 if i < 3 else 1) for i, (a, b) in enumerate(pairwise(widths))]
-    return nn.Sequential(halved, *stem, blocks[0]), nn.Sequential(*blocks[1:])
-
-
-def _pooled(maps: Tensor) -> Tensor:
-    """(n, c, rows, columns) -> (n, 2c): mean and maximum."""
-    return torch.cat([maps.mean((2, 3)), maps.amax((2, 3))], 1)
+    size = shares.sum((2, 3)).clamp_min(1e-3)[:, :, None]
+    mean = torch.einsum("nchw,nrhw->nrc", maps, shares) / size
+    inside = (shares > LEAST_SHARE).to(maps.dtype)
+    most = torch.stack([(maps * inside[:, r : r + 1]).amax((2, 3)) for r in range(shares.shape[1])], 1)
+    return torch.cat([mean, most], 2)

@@ -15,34 +15,31 @@ from torch import Tensor
 from torch.nn import functional
 
 from inference.discs import COLUMNS, MID, ROWS, SLICES
-from inference.training.gradings import MARGIN_COLUMNS, MARGIN_ROWS, GradedDiscs
+from inference.training.gradings import LEFT, MARGIN_COLUMNS, MARGIN_ROWS, TOP, GradedDiscs
 
 Batch = tuple[Tensor, Tensor, Tensor, Tensor]
-"""Images (n, 9, 112, 224), slice_present (n, 9), features, labels."""
+"""Images (n, 9, 112, 224), slice_present (n, 9), zones (n, 112, 224), labels."""
 
 ROTATION_DEG, SCALE, SHIFT_ROWS_PX, SHIFT_COLUMNS_PX = 12.0, 0.10, 8.0, 14.0
-FEATURE_NOISE, FEATURE_DROP = 0.15, 0.08
-"""Of each feature's spread, and the share of features hidden: the outline at inference will be a little different."""
 
 
 def batch(discs: GradedDiscs, rows: NDArray[np.int64], chance: np.random.Generator) -> Batch:
     """The discs ``rows``, each augmented its own way. A stack shows either one slice or the three middle ones."""
     taken = _taken(discs, rows, chance)
-    slices = _moved(_margined(discs, taken), taken.owner, len(rows), chance)
+    theta = _moves(len(rows), chance)
+    slices = _moved(_margined(discs, taken), theta[taken.owner], "bilinear")
+    zones = _moved(torch.from_numpy(discs.zones[rows])[:, None].float(), theta, "nearest")
     images, present = _in_places(_shaded(slices, chance), taken, len(rows))
-    spread = torch.from_numpy(_spread(discs))
-    noise = torch.from_numpy(chance.normal(0, FEATURE_NOISE, (len(rows), len(spread))).astype(np.float32)) * spread
-    hidden = torch.from_numpy(chance.random(noise.shape) < FEATURE_DROP)
-    features = (torch.from_numpy(discs.features[rows]) + noise).masked_fill(hidden, torch.nan)
-    return images, present, features, torch.from_numpy(discs.labels[rows])
+    return images, present, zones[:, 0].to(torch.uint8), torch.from_numpy(discs.labels[rows])
 
 
 def plain_batch(discs: GradedDiscs, rows: NDArray[np.int64]) -> tuple[Tensor, Tensor, Tensor]:
     """The discs as inference cuts them: the middle 112 x 224 pixels, every slice that is there."""
     taken = _taken(discs, rows, None)
-    top, left = (MARGIN_ROWS - ROWS) // 2, (MARGIN_COLUMNS - COLUMNS) // 2
-    slices = _margined(discs, taken)[:, :, top : top + ROWS, left : left + COLUMNS]
-    return *_in_places(slices, taken, len(rows)), torch.from_numpy(discs.features[rows])
+    within = slice(TOP, TOP + ROWS), slice(LEFT, LEFT + COLUMNS)
+    slices = _margined(discs, taken)[:, :, *within]
+    zones = torch.from_numpy(discs.zones[rows][:, *within])
+    return *_in_places(slices, taken, len(rows)), zones
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -85,22 +82,26 @@ def _in_places(slices: Tensor, taken: _Taken, count: int) -> tuple[Tensor, Tenso
     return images, present
 
 
-def _moved(slices: Tensor, owner: NDArray[np.int64], count: int, chance: np.random.Generator) -> Tensor:
-    """(slices, 1, 192, 320) -> (slices, 1, 112, 224), all slices of a disc alike."""
+def _moves(count: int, chance: np.random.Generator) -> NDArray[np.float32]:
+    """(count, 2, 3) from (x, y) in -1..1 of the 112 x 224 pixels to (x, y) in -1..1 of the 192 x 320."""
     angle = np.radians(chance.uniform(-ROTATION_DEG, ROTATION_DEG, count))
     scale = chance.uniform(1 - SCALE, 1 + SCALE, (2, count))
     down = chance.uniform(-SHIFT_ROWS_PX, SHIFT_ROWS_PX, count)
     right = chance.uniform(-SHIFT_COLUMNS_PX, SHIFT_COLUMNS_PX, count)
     column_half, row_half = MARGIN_COLUMNS / 2, MARGIN_ROWS / 2
-    theta = np.zeros((count, 2, 3), np.float32)  # from output (x, y) in -1..1 to input (x, y) in -1..1
+    theta = np.zeros((count, 2, 3), np.float32)
     theta[:, 0, 0] = np.cos(angle) * scale[0] * (COLUMNS / 2) / column_half
     theta[:, 0, 1] = -np.sin(angle) * scale[1] * (ROWS / 2) / column_half
     theta[:, 1, 0] = np.sin(angle) * scale[0] * (COLUMNS / 2) / row_half
     theta[:, 1, 1] = np.cos(angle) * scale[1] * (ROWS / 2) / row_half
     theta[:, 0, 2], theta[:, 1, 2] = right / column_half, down / row_half
-    size = [len(owner), 1, ROWS, COLUMNS]
-    grid = functional.affine_grid(torch.from_numpy(theta[owner]), size, align_corners=False)
-    return functional.grid_sample(slices, grid, align_corners=False)
+    return theta
+
+
+def _moved(planes: Tensor, theta: NDArray[np.float32], mode: str) -> Tensor:
+    """(n, 1, 192, 320) -> (n, 1, 112, 224)"""
+    grid = functional.affine_grid(torch.from_numpy(theta), [len(planes), 1, ROWS, COLUMNS], align_corners=False)
+    return functional.grid_sample(planes, grid, mode=mode, align_corners=False)
 
 
 def _shaded(slices: Tensor, chance: np.random.Generator) -> Tensor:
@@ -118,8 +119,3 @@ def _shaded(slices: Tensor, chance: np.random.Generator) -> Tensor:
     shaded = torch.lerp(shaded, blurred, draw(-0.3, 1.0).clamp_min(0))
     noise = torch.randn(slices.shape, generator=torch.Generator().manual_seed(int(chance.integers(2**62))))
     return (shaded + noise * draw(0.0, 0.03)).clamp(0, 1)
-
-
-def _spread(discs: GradedDiscs) -> NDArray[np.float32]:
-    spread = np.nanpercentile(discs.features, 84, axis=0) - np.nanpercentile(discs.features, 16, axis=0)
-    return (spread / 2).astype(np.float32)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from inference import evidence
 from inference.grades import TITLES, Finding
-from inference.networks.grader import LEARNED
+from inference.networks.odds import LEARNED
 from inference.report import Method
 from inference.training import evidence_sanity
 from inference.training.evidence_regions import REGIONS
@@ -24,7 +24,7 @@ from inference.training.evidence_scores import BASELINE, Row, by_patient, locate
 from inference.volume import FloatArray, VoxelArray
 from inference.weights import Models
 
-SANITY_STACKS = 8
+SANITY_STACKS = 3
 """Deletion and randomisation are looked at on so many stacks only: they cost a minute each."""
 MOST_ALIKE = 0.5
 """A map that ranks its cells more like this after all weights are random shows something else than what was learned."""
@@ -38,8 +38,6 @@ class Scores:
     located: list[Row] = field(default_factory=list)
     curves: list[CurveRow] = field(default_factory=list)
     randomised: list[RandomisedRow] = field(default_factory=list)
-    image_share: list[float] = field(default_factory=list)
-    """Per disc and grading: the share of the excitation that lies in the image, not in the measured features."""
     mean_maps: dict[tuple[Method, Finding], FloatArray] = field(default_factory=dict)
     """(28, 56) mid-slice maps summed over discs, each scaled to sum to 1."""
     mean_regions: dict[Finding, FloatArray] = field(default_factory=dict)
@@ -59,9 +57,6 @@ def evaluate(root: Path, models: Models, patients: Sequence[int], sanity_stacks:
         scores.missed.append(stack.missed)
         maps = {each: evidence.in_cells(stack.disc_volumes, models.grader, stack.grades, each) for each in Method}
         scores.located.extend(locate(stack, maps, weights))
-        bare = [replace(disc, zones=np.zeros_like(disc.zones)) for disc in stack.disc_volumes]
-        in_image = evidence.in_cells(bare, models.grader, stack.grades, Method.EXCITATION_BACKPROPAGATION)
-        scores.image_share.extend(in_image.sum(axis=(2, 3, 4)).ravel().tolist())
         _add_means(scores, maps, stack.regions)
         if number < sanity_stacks:
             scores.curves.extend(evidence_sanity.curves(stack, maps, models.grader, chance))
@@ -135,9 +130,7 @@ def tables(scores: Scores) -> list[str]:
     total, missed = sum(scores.discs), sum(scores.missed)
     chosen = best(scores)
     return [
-        f"{len(scores.discs)} stacks, {total} discs; {missed} more were found where the mask has no disc. Of the "
-        f"excitation of a grade {np.mean(scores.image_share):.0%} lies in the image as the network sees it, the rest "
-        "in the measured features.",
+        f"{len(scores.discs)} stacks, {total} discs; {missed} more were found where the mask has no disc.",
         "**Pointing game**: the map's largest cell lies in the expected region (95 % interval by patient).",
         _places(scores.located, lambda row: row.pointing),
         "**Energy**: share of the map inside the expected region.",

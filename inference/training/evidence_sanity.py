@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -19,9 +19,9 @@ from scipy.stats import spearmanr
 from torch import nn
 
 from inference import evidence
-from inference.descriptors import FEATURES, describe
 from inference.grades import Finding, is_abnormal
-from inference.networks.grader import LEARNED, DiscGrader
+from inference.networks.grader import DiscGrader
+from inference.networks.odds import LEARNED
 from inference.report import Method
 from inference.training.evidence_scores import BASELINE, SEED, Stack, centre_gaussian
 from inference.volume import DiscVolume, FloatArray, VoxelArray
@@ -53,8 +53,8 @@ def curves(
 ) -> Iterator[CurveRow]:
     """Deletion and insertion curves of every disc and learned grading, for the methods and the centre Gaussian.
 
-    The disc's features are measured anew on each image, inside the outline that was found on the whole one. Random
-    order is that of smoothed noise, of the maps' own grain: scattered single cells would tear the image.
+    The score is the network's; where its regions lie stays as it was found on the whole image. Random order is that of
+    smoothed noise, of the maps' own grain: scattered single cells would tear the image.
     """
     for k, said in enumerate(stack.grades):
         along = _ScoresAlong(stack, k, grader)
@@ -80,8 +80,7 @@ class _ScoresAlong:
     """What the grader says of one disc when cells are blurred, or shown, in some order."""
 
     def __init__(self, stack: Stack, index: int, grader: DiscGrader) -> None:
-        self.disc, self.described, self.grader = stack.disc_volumes[index], stack.described[index], grader
-        self.index, self.all_features = index, np.stack([each.features for each in stack.disc_volumes])
+        self.disc, self.grader = stack.disc_volumes[index], grader
         self.blurred = ndimage.gaussian_filter(self.disc.voxels, (0, BLUR_PX, BLUR_PX))
         slices, rows, columns = self.disc.voxels.shape
         self.shape = slices, rows // evidence.CELL_PX, columns // evidence.CELL_PX
@@ -99,30 +98,19 @@ class _ScoresAlong:
             first = np.kron(chosen, np.ones((1, evidence.CELL_PX, evidence.CELL_PX), np.float32))
             images.append(first * self.blurred + (1 - first) * self.disc.voxels)
             images.append(first * self.disc.voxels + (1 - first) * self.blurred)
-        device, count = self.grader.feature_mean.device, len(images)
+        device, count = self.grader.slice_weights.device, len(images)
         with torch.inference_mode():
             scores = self.grader(
                 torch.from_numpy(np.stack(images)).to(device),
                 torch.from_numpy(self.disc.slice_present).to(device).expand(count, -1),
-                torch.from_numpy(np.stack([self._features(image) for image in images])).to(device),
+                torch.from_numpy(self.disc.zones).to(device).expand(count, -1, -1),
             )
         both = scores.double().cpu().numpy()
         return both[0::2], both[1::2]
 
-    def _features(self, image: VoxelArray) -> VoxelArray:
-        alone: VoxelArray = describe([replace(self.described, image=image[len(image) // 2])])[0]
-        among = self.all_features.copy()
-        among[self.index] = alone
-        for i, name in enumerate(FEATURES):
-            plain, _, reference = name.rpartition("_to_")
-            if plain in FEATURES and np.isfinite(column := among[:, FEATURES.index(plain)]).any():
-                against = np.nanmedian(column) if reference == "median" else np.nanmax(column)
-                alone[i] = column[self.index] - against
-        return alone
-
 
 def _looked_at(disc: DiscVolume, grader: DiscGrader) -> NDArray[np.int64]:
-    present = torch.from_numpy(disc.slice_present)[None].to(grader.feature_mean.device)
+    present = torch.from_numpy(disc.slice_present)[None].to(grader.slice_weights.device)
     positions: NDArray[np.int64] = grader.looked_at(present)[1].cpu().numpy()
     return positions
 
@@ -165,13 +153,11 @@ def randomise(stack: Stack, maps: Mapping[Method, VoxelArray], grader: DiscGrade
 
 
 def _from_the_top(grader: DiscGrader) -> tuple[tuple[str, tuple[nn.Module, ...]], ...]:
-    branches = (grader.whole, *grader.endplates, *grader.marrow)
     return (
         ("last layers", grader.last_layers),
-        ("branches", tuple(branch.mix for branch in branches)),
-        *((f"trunk block {i + 2}", (block,)) for i, block in reversed(list(enumerate(grader.far)))),
-        ("trunk block 1", (grader.near[4],)),
-        ("first layer", (grader.near[1], grader.near[2])),
+        ("branches", tuple(branch.mix for branch in grader.branches)),  # type: ignore[misc]
+        *((f"trunk block {i + 1}", (block,)) for i, block in reversed(list(enumerate(grader.blocks)))),
+        ("first layer", (grader.stem[1], grader.stem[2])),
     )
 
 

@@ -14,13 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inference import detection, discs, grading, labelling
-from inference.descriptors import CutDisc
 from inference.grades import Finding, Grades, is_abnormal
-from inference.networks.grader import LEARNED
+from inference.networks.odds import LEARNED
 from inference.report import Method
 from inference.training import evidence_regions, spider
 from inference.training.evidence_regions import REGIONS
-from inference.volume import DiscVolume, FloatArray, VoxelArray, upright
+from inference.volume import DiscVolume, FloatArray, VoxelArray
 from inference.weights import Models
 
 BASELINE = "centre Gaussian"
@@ -38,8 +37,6 @@ class Stack:
     grades: tuple[Grades, ...]
     regions: tuple[Mapping[str, FloatArray], ...]
     """Per disc: region's name -> (9, 28, 56) share of each cell."""
-    described: tuple[CutDisc, ...]
-    """Per disc: what its features were measured from."""
     missed: int
     """Discs found whose middle is no disc by the mask; they are not among the others."""
 
@@ -48,22 +45,18 @@ def read(root: Path, patient: int, models: Models) -> Stack:
     """Localise, cut and grade one stack as the pipeline does."""
     volume, mask = spider.read_stack(root, patient), spider.read_stack_mask(root, patient)
     spine = labelling.name(detection.find(volume, models.localiser))
-    found, plans = discs.cut(volume, spine), discs.plan(upright(volume), spine)
-    graded = grading.grade(found, models.grader)
+    found = discs.cut(volume, spine)
     kept = []
-    for disc, said, where in zip(found, graded, plans, strict=True):
+    for disc, said in zip(found, grading.grade(found, models.grader), strict=True):
         sampled = evidence_regions.mask_in_patch(mask, volume, disc)
         regions = evidence_regions.expected(sampled, evidence_regions.mm_per_px(disc))
-        described = discs.to_describe(where, disc.voxels, disc.patch_to_patient, spine)
         if regions:
-            in_cells = {name: evidence_regions.in_cells(region) for name, region in regions.items()}
-            kept.append((disc, said, described, in_cells))
-    disc_volumes, grades, described_discs, regions_in_cells = tuple(zip(*kept, strict=True)) or ((), (), (), ())
+            kept.append((disc, said, {name: evidence_regions.in_cells(region) for name, region in regions.items()}))
+    disc_volumes, grades, regions_in_cells = tuple(zip(*kept, strict=True)) or ((), (), ())
     return Stack(
         patient=patient,
         disc_volumes=disc_volumes,
         grades=grades,
-        described=described_discs,
         regions=regions_in_cells,
         missed=len(found) - len(kept),
     )

@@ -1,8 +1,8 @@
-"""How well discs are graded: balanced accuracy, quadratic weighted kappa, AUC, with intervals by patient."""
+"""How well discs are graded, as numbers of truth and what was said, with intervals by patient."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,6 +41,52 @@ def auc(truth: Numbers, score: Numbers) -> float:
     return float((ranks[positive].sum() - count * (count + 1) / 2) / (count * others))
 
 
+def lins_concordance(truth: Numbers, said: Numbers) -> float:
+    """Lin's concordance correlation (Lin 1989): 1 on the line of identity; NaN for one and the same value."""
+    truth, said = truth.astype(np.float64), said.astype(np.float64)
+    spread = truth.var() + said.var() + (truth.mean() - said.mean()) ** 2
+    if np.isclose(spread, 0):
+        return float("nan")
+    return float(2 * ((truth - truth.mean()) * (said - said.mean())).mean() / spread)
+
+
+def matthews(truth: Numbers, said: Numbers) -> float:
+    """Matthews correlation for any number of classes (Gorodkin 2004); NaN where either has one value only."""
+    values = np.unique(np.concatenate([truth, said]))
+    one, other = (np.asarray(each)[:, None] == values for each in (truth, said))
+    covariance = [
+        sum(np.cov(a[:, k].astype(float), b[:, k].astype(float), bias=True)[0, 1] for k in range(len(values)))
+        for a, b in ((one, other), (one, one), (other, other))
+    ]
+    if np.isclose(covariance[1] * covariance[2], 0):
+        return float("nan")
+    return float(covariance[0] / np.sqrt(covariance[1] * covariance[2]))
+
+
+def average_precision(truth: Numbers, score: Numbers) -> float:
+    """Area under the precision-recall curve as a step function, ties taken together; NaN without a positive."""
+    order = np.argsort(-np.asarray(score, np.float64), kind="stable")
+    positive = (np.asarray(truth)[order] == 1).astype(np.float64)
+    if positive.sum() == 0:
+        return float("nan")
+    last_of_ties = np.append(np.diff(np.asarray(score)[order]) != 0, True)
+    found, taken = positive.cumsum()[last_of_ties], np.flatnonzero(last_of_ties) + 1
+    return float((np.diff(found, prepend=0) / positive.sum() * found / taken).sum())
+
+
+def calibration_error(truth: IntArray, shares: FloatArray, weights: FloatArray, bins: int = 10) -> float:
+    """Expected calibration error (Naeini 2015): gap between confidence and being right, over equal bins of confidence.
+
+    ``truth`` (n,) class indices; ``shares`` (n, classes), whose largest is the confidence; ``weights`` (n,).
+    """
+    confidence, right = shares.max(axis=1), shares.argmax(axis=1) == truth
+    bin_of = np.minimum((confidence * bins).astype(int), bins - 1)
+    gaps = [
+        abs((weights * (right - confidence))[bin_of == b].sum()) for b in range(bins)
+    ]  # a bin's weight times its gap is the absolute value of its summed gaps
+    return float(np.sum(gaps) / weights.sum())
+
+
 def interval(
     score: Score,
     truth: Numbers,
@@ -56,17 +102,3 @@ def interval(
         values.append(score(truth[chosen], said[chosen]))
     low, high = np.nanpercentile(values, (2.5, 97.5))
     return float(low), float(high)
-
-
-def fit_temperature(
-    truth: IntArray, probabilities_at: Callable[[float], FloatArray], weights: Sequence[float]
-) -> float:
-    """The temperature of a grid from 0.4 to 4 with the least class-balanced negative log-likelihood.
-
-    ``probabilities_at(t)`` -> (n, classes); ``truth`` holds class indices; ``weights`` one number per class.
-    """
-    grid = np.geomspace(0.4, 4.0, 47)
-    rows = np.arange(len(truth))
-    weight = np.asarray(weights)[truth]
-    losses = [-(weight * np.log(probabilities_at(float(t))[rows, truth].clip(1e-9))).mean() for t in grid]
-    return float(grid[int(np.argmin(losses))])

@@ -20,12 +20,12 @@ from inference import discs
 from inference.anatomy import DiscLevel, Spine
 from inference.descriptors import FEATURES
 from inference.grades import Finding
-from inference.networks.grader import ENDPLATES
 from inference.training import grading_scores, spider
 from inference.volume import FloatArray, SagittalVolume, Unsuitable, VoxelArray, upright
 
 MARGIN_ROWS, MARGIN_COLUMNS = 192, 320
 """Discs are kept with a margin about their 112 x 224 pixels: turned and shifted ones then show real surroundings."""
+TOP, LEFT = (MARGIN_ROWS - discs.ROWS) // 2, (MARGIN_COLUMNS - discs.COLUMNS) // 2
 LEVEL_OF_LABEL = dict(enumerate(reversed(tuple(DiscLevel)), start=1))
 """SPIDER's IVD label 1 is L5/S1, counted upwards."""
 
@@ -41,6 +41,7 @@ COLUMN_OF: dict[Finding, str] = {
 """SPIDER names the end plate of the *vertebra*: its "UP endplate" is the upper end plate of the vertebra below the
 disc, so the disc's lower one, and the other way round. Seen in the images: where only "UP" is marked the Schmorl node
 lies below the disc. ``endplate_sides`` measures it."""
+ENDPLATES = Finding.UPPER_ENDPLATE_DEFECT, Finding.LOWER_ENDPLATE_DEFECT
 MODIC_COLUMN = "Modic"
 MARROW_TARGET = "marrow_change"
 """A Modic change of either side: SPIDER has one Modic label per disc."""
@@ -61,6 +62,8 @@ class GradedDiscs:
     """(all slices,) which disc a slice belongs to."""
     slice_position: NDArray[np.int64]
     """(all slices,) 0-8; 4 is the mid-slice."""
+    zones: NDArray[np.uint8]
+    """(n, 192, 320) of ``Zone``, 0 in the margin."""
     features: VoxelArray
     """(n, features) with NaN."""
     labels: NDArray[np.int64]
@@ -86,6 +89,11 @@ def load_or_cut(root: Path, cache: Path, localise: Localise) -> GradedDiscs:
         temporary = cache.with_suffix(".part.npz")
         np.savez(temporary, **{name: getattr(discs_cut, name) for name in GradedDiscs.__dataclass_fields__})
         temporary.replace(cache)
+    return load(cache)
+
+
+def load(cache: Path) -> GradedDiscs:
+    """The discs that ``load_or_cut`` kept."""
     with np.load(cache) as stored:
         return GradedDiscs(**{name: stored[name] for name in GradedDiscs.__dataclass_fields__})
 
@@ -110,6 +118,7 @@ def cut_all(root: Path, localise: Localise) -> GradedDiscs:
 class _Row:
     slices: NDArray[np.uint8]
     positions: NDArray[np.int64]
+    zones: NDArray[np.uint8]
     features: VoxelArray
     labels: list[int]
     patient: int
@@ -138,6 +147,7 @@ def _rows_of(
         yield _Row(
             slices=np.rint(patch[disc_volume.slice_present] * 255).astype(np.uint8),
             positions=np.flatnonzero(disc_volume.slice_present),
+            zones=np.pad(disc_volume.zones, ((TOP, TOP), (LEFT, LEFT))),
             features=disc_volume.features,
             labels=labels_of(said),
             patient=patient,
@@ -167,6 +177,7 @@ def _stacked(rows: list[_Row]) -> GradedDiscs:
         slices=np.concatenate([row.slices for row in rows]),
         slice_disc=np.repeat(np.arange(len(rows)), counts),
         slice_position=np.concatenate([row.positions for row in rows]),
+        zones=np.stack([row.zones for row in rows]),
         features=np.stack([row.features for row in rows]),
         labels=np.array([row.labels for row in rows], np.int64),
         patient=np.array([row.patient for row in rows], np.int64),

@@ -14,7 +14,7 @@ import torch
 from inference import detection, discs, evidence, grading, labelling, measurements
 from inference.anatomy import Spine
 from inference.grades import Finding
-from inference.networks.grader import LEARNED
+from inference.networks.odds import LEARNED
 from inference.training import spider
 from inference.training.grading_scores import auc, quadratic_weighted_kappa
 from inference.training.gradings import COLUMN_OF, LEVEL_OF_LABEL

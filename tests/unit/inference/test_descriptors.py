@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from inference.descriptors import FEATURES, describe
-from inference.discs import cut
-from tests.spine_factory import BONE, CANAL_MM, CSF, DEPTH_MM, DISC, HEIGHT_MM, drawn_spine
+from inference.descriptors import FEATURES, CutDisc, describe
+from inference.discs import cut, plan, to_describe
+from tests.spine_factory import BONE, CANAL_MM, CSF, DEPTH_MM, DISC, HEIGHT_MM, Drawn, drawn_spine
 
 
 def _feature(name: str, **drawing: float) -> float:
@@ -56,6 +58,45 @@ def test_a_node_in_the_lower_bone_shows_on_the_lower_side_only() -> None:
         upper, lower = FEATURES.index(f"upper_{name}"), FEATURES.index(f"lower_{name}")
         assert noded.features[upper] == pytest.approx(plain.features[upper], abs=0.02)
         assert noded.features[lower] < plain.features[lower] - 0.2
+
+
+def test_a_disc_is_compared_with_the_next_ones() -> None:
+    """Drawn alike, discs differ in nothing; the first has none above it, the last none below."""
+    drawn = drawn_spine()
+    first, middle, last = (disc.features for disc in cut(drawn.volume, drawn.spine))
+    above, below = FEATURES.index("height_mm_to_above"), FEATURES.index("height_mm_to_below")
+    assert middle[above] == pytest.approx(0, abs=0.1)
+    assert middle[below] == pytest.approx(0, abs=0.1)
+    assert np.isnan(first[above])
+    assert np.isnan(last[below])
+
+
+def test_what_is_taller_than_above_is_shorter_than_below_by_the_same() -> None:
+    drawn = drawn_spine()
+    described = [replace(each, depth_px=90.0 + 10 * k) for k, each in enumerate(_described(drawn))]
+    table = describe(described)
+    above, below = FEATURES.index("depth_mm_to_above"), FEATURES.index("depth_mm_to_below")
+    np.testing.assert_allclose(table[1:, above], -table[:-1, below], atol=1e-5)
+    assert table[1, above] == pytest.approx(10 * described[1].mm_per_px, abs=0.5)
+
+
+def test_bodies_are_measured_at_their_corners() -> None:
+    disc = replace(
+        _described(drawn_spine())[1],
+        upper_corners=np.array([[0.0, 56.0], [0.0, 168.0], [56.0, 168.0], [28.0, 56.0]]),  # 28 and 56 pixels tall
+    )
+    row = dict(zip(FEATURES, describe([disc])[0], strict=True))
+    assert row["upper_body_front"] == pytest.approx(0.25)
+    assert row["upper_body_back"] == pytest.approx(0.5)
+    assert row["upper_body_wedge"] == pytest.approx(-0.25)
+    assert row["upper_body_taper"] == pytest.approx(1 - np.hypot(112, 28) / 112, abs=1e-5)
+
+
+def _described(drawn: Drawn) -> list[CutDisc]:
+    return [
+        to_describe(where, disc.voxels, disc.patch_to_patient, drawn.spine)
+        for where, disc in zip(plan(drawn.volume, drawn.spine), cut(drawn.volume, drawn.spine), strict=True)
+    ]
 
 
 def test_names_are_unique_and_no_disc_gives_an_empty_table() -> None:

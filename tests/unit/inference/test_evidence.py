@@ -7,16 +7,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from torch.nn import functional
 
 from inference.descriptors import FEATURES
 from inference.discs import cut
 from inference.evidence import explain, in_cells
 from inference.grades import Basis, Finding, Grade
-from inference.networks.grader import LEARNED, DiscGrader
+from inference.networks.grader import DiscGrader
+from inference.networks.odds import LEARNED
 from inference.report import EvidenceMap, Method
 from inference.volume import SagittalVolume
-from inference.zones import Zone
 from tests.spine_factory import Drawn, drawn_spine, flipped
 
 SPOT = (4, 80, 150)
@@ -28,11 +27,10 @@ class _LooksAtOneSpot(DiscGrader):
         super().__init__(features=FEATURES, slice_weights=(1.0,) * 9)
         self.spot = spot
 
-    def forward(self, images: torch.Tensor, slice_present: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
+    def forward(self, images: torch.Tensor, slice_present: torch.Tensor, zones: torch.Tensor) -> torch.Tensor:
         k, row, column = self.spot
         score = images[:, k, row - 2 : row + 3, column - 2 : column + 3].sum((1, 2))
-        no_features = 0 * torch.nan_to_num(features).sum(1)
-        return (score + no_features)[:, None] * torch.arange(len(LEARNED))
+        return score[:, None] * torch.arange(len(LEARNED))
 
 
 def _grades() -> dict[Finding, Grade]:
@@ -112,7 +110,7 @@ TRAINED_WEIGHTS = (0, 0, 0, 0.25, 0.5, 0.25, 0, 0, 0)
 
 def _network() -> DiscGrader:
     torch.manual_seed(1)
-    return DiscGrader(features=FEATURES, slice_weights=TRAINED_WEIGHTS, widths=(4, 6, 8, 8, 8), hidden=8).eval()
+    return DiscGrader(features=FEATURES, slice_weights=TRAINED_WEIGHTS, widths=(4, 6, 8, 8), hidden=8).eval()
 
 
 @pytest.mark.parametrize("method", Method)
@@ -138,26 +136,21 @@ def test_discs_explained_together_are_explained_as_if_alone(method: Method) -> N
 
 
 def test_all_excitation_of_a_grade_is_on_its_map() -> None:
+    """Up to what smoothing loses at the patch's border."""
     drawn = drawn_spine()
     discs = cut(drawn.volume, drawn.spine)
     cells = in_cells(discs, _network(), [_grades()] * 3, Method.EXCITATION_BACKPROPAGATION)
-    np.testing.assert_allclose(cells.sum(axis=(2, 3, 4)), 1, atol=0.02)
+    np.testing.assert_allclose(cells.sum(axis=(2, 3, 4)), 1, atol=0.05)
 
 
-def test_a_measured_feature_shows_where_it_was_measured() -> None:
-    """A grader whose Pfirrmann score hangs on the signal of the disc's middle alone."""
-    network = _network()
-    with torch.no_grad():
-        for layer in network.last_layers:
-            layer.weight.zero_()
-        network.whole.line.weight[0, FEATURES.index("signal_inner")] = 1.0
+def test_a_finding_is_excited_only_where_it_is_looked_for() -> None:
+    """Architecture, not learning: marrow above the disc cannot be excited from below it."""
     drawn = drawn_spine()
     disc = cut(drawn.volume, drawn.spine)[0]
-    for method in (Method.GRADIENT_SALIENCY, Method.GUIDED_BACKPROPAGATION):
-        (cells,) = in_cells([disc], network, [_grades()], method)[LEARNED.index(Finding.PFIRRMANN)]
-        middle = functional.avg_pool2d(torch.from_numpy(disc.zones == Zone.DISC_MIDDLE).float()[None], 4)[0].numpy()
-        assert middle.ravel()[cells[4].argmax()] == 1
-        assert cells[4][middle == 1].sum() > 0.5 * cells.sum()
+    cells = in_cells([disc], _network(), [_grades()], Method.EXCITATION_BACKPROPAGATION)[:, 0, 4]
+    upper, lower = (cells[LEARNED.index(f)] for f in (Finding.UPPER_MARROW_CHANGE, Finding.LOWER_MARROW_CHANGE))
+    assert upper[:14].sum() > 0.99 * upper.sum() > 0.4
+    assert lower[14:].sum() > 0.99 * lower.sum() > 0.4
 
 
 def test_a_normal_and_an_abnormal_grade_are_explained_by_opposite_evidence() -> None:
@@ -176,15 +169,15 @@ def test_a_normal_and_an_abnormal_grade_are_explained_by_opposite_evidence() -> 
 class _SmallMemory(DiscGrader):
     """Holds one disc at a time."""
 
-    def forward(self, images: torch.Tensor, slice_present: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
+    def forward(self, images: torch.Tensor, slice_present: torch.Tensor, zones: torch.Tensor) -> torch.Tensor:
         if len(images) > 1:
             raise torch.OutOfMemoryError("CUDA out of memory")
-        return super().forward(images, slice_present, features)
+        return super().forward(images, slice_present, zones)
 
 
 def test_after_running_out_of_memory_the_maps_are_the_same() -> None:
     network = _network()
-    small = _SmallMemory(features=FEATURES, slice_weights=TRAINED_WEIGHTS, widths=(4, 6, 8, 8, 8), hidden=8).eval()
+    small = _SmallMemory(features=FEATURES, slice_weights=TRAINED_WEIGHTS, widths=(4, 6, 8, 8), hidden=8).eval()
     small.load_state_dict(network.state_dict())
     drawn = drawn_spine()
     discs = cut(drawn.volume, drawn.spine)

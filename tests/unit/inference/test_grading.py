@@ -8,9 +8,10 @@ import torch
 
 from inference.descriptors import FEATURES
 from inference.discs import cut
-from inference.grades import CLASSES, Basis, Finding
+from inference.grades import CLASSES, Basis, Doubt, Finding, Grade
 from inference.grading import grade, scores_of
-from inference.networks.grader import LEARNED, DiscGrader
+from inference.networks.grader import DiscGrader
+from inference.networks.odds import LEARNED
 from inference.volume import DiscVolume
 from tests.spine_factory import drawn_spine
 
@@ -25,7 +26,7 @@ class _SmallMemory(DiscGrader):
         self.most = most
         self.batches: list[int] = []
 
-    def forward(self, images: torch.Tensor, slice_present: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
+    def forward(self, images: torch.Tensor, slice_present: torch.Tensor, zones: torch.Tensor) -> torch.Tensor:
         if len(images) > self.most:
             raise torch.OutOfMemoryError("CUDA out of memory")
         self.batches.append(len(images))
@@ -78,6 +79,47 @@ def test_every_learned_finding_is_graded_with_the_median_of_its_classes() -> Non
             assert sum(one.probabilities.values()) == pytest.approx(1)
             assert sum(share for value, share in one.probabilities.items() if value < one.value) < 0.5
             assert sum(share for value, share in one.probabilities.items() if value > one.value) <= 0.5
+
+
+class _SaysScores(DiscGrader):
+    """The network says one score for everything, the regression another."""
+
+    def __init__(self, seen: float, measured: float) -> None:
+        super().__init__(features=FEATURES, slice_weights=MIDDLE_ONLY)
+        self.seen = seen
+        self.regression.bias.data.fill_(measured)
+
+    def forward(self, images: torch.Tensor, slice_present: torch.Tensor, zones: torch.Tensor) -> torch.Tensor:
+        return torch.full((len(images), len(LEARNED)), self.seen)
+
+
+def _bulging(seen: float, measured: float) -> Grade:
+    return grade(_discs(1), _SaysScores(seen, measured))[0][Finding.DISC_BULGING]
+
+
+def test_network_and_measurements_count_alike() -> None:
+    assert _bulging(2.0, 1.0).probabilities[1] == pytest.approx(1 / (1 + np.exp(-1.5)))
+    assert _bulging(2.0, 1.0).doubt is None
+
+
+def test_two_firm_opinions_that_differ_are_told() -> None:
+    doubted = _bulging(3.0, -1.0)  # 0.95 against 0.27
+    assert doubted.value == 1
+    assert doubted.doubt is Doubt.AT_ODDS
+    assert _bulging(3.0, -0.5).doubt is None  # 0.38: not firm
+
+
+def test_a_low_probability_is_told() -> None:
+    assert _bulging(0.2, 0.2).doubt is Doubt.UNSURE
+    assert _bulging(-0.2, -0.2).doubt is Doubt.UNSURE
+    assert _bulging(0.6, 0.6).doubt is None  # 0.65
+
+
+def test_pfirrmann_grades_two_apart_are_told() -> None:
+    """The untrained cuts lie at -2, -0.7, 0.6, 1.9."""
+    for measured, doubted in ((-3.0, True), (-1.0, True), (0.0, False)):
+        said = grade(_discs(1), _SaysScores(1.2, measured))[0][Finding.PFIRRMANN]
+        assert (said.doubt is Doubt.AT_ODDS) == doubted, measured
 
 
 def test_canal_stenosis_is_not_learned() -> None:

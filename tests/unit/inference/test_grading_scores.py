@@ -9,9 +9,12 @@ from hypothesis import strategies as st
 
 from inference.training.grading_scores import (
     auc,
+    average_precision,
     balanced_accuracy,
-    fit_temperature,
+    calibration_error,
     interval,
+    lins_concordance,
+    matthews,
     quadratic_weighted_kappa,
 )
 
@@ -50,12 +53,32 @@ def test_an_interval_is_by_patient() -> None:
     assert interval(balanced_accuracy, truth, said, patient) == pytest.approx(interval(balanced_accuracy, *copied))
 
 
-def test_overconfident_scores_are_cooled() -> None:
-    """Scores of +-4 that are right in 3 of 4: the best probability is 0.75, at a temperature of 4 / ln 3 = 3.64."""
-    truth = np.array([1, 1, 1, 0])
+def test_lins_concordance_is_lowered_by_a_shift_that_correlation_forgives() -> None:
+    """Variance 2/3 each, covariance 2/3, means 1 apart: 2 x 2/3 over 2/3 + 2/3 + 1."""
+    truth = np.array([1, 2, 3])
+    assert lins_concordance(truth, truth) == pytest.approx(1)
+    assert lins_concordance(truth, truth + 1) == pytest.approx((4 / 3) / (7 / 3))
+    assert np.isnan(lins_concordance(np.array([2, 2]), np.array([2, 2])))
 
-    def at(temperature: float) -> np.ndarray:
-        positive = 1 / (1 + np.exp(-np.full(4, 4.0) / temperature))
-        return np.stack([1 - positive, positive], axis=1)
 
-    assert fit_temperature(truth, at, [1.0, 1.0]) == pytest.approx(4 / np.log(3), rel=0.03)
+def test_matthews_of_two_classes_is_the_phi_coefficient() -> None:
+    """3 true positives, 1 false positive, 1 false negative, 5 true negatives: (15 - 1) / sqrt(4 x 4 x 6 x 6)."""
+    truth, said = np.array([1] * 4 + [0] * 6), np.array([1, 1, 1, 0, 1, 0, 0, 0, 0, 0])
+    assert matthews(truth, said) == pytest.approx(14 / 24)
+    assert matthews(np.array([1, 2, 3]), np.array([1, 2, 3])) == pytest.approx(1)
+    assert np.isnan(matthews(truth, np.ones(10, int)))
+
+
+def test_average_precision_takes_ties_together() -> None:
+    """Sorted: a positive (1 of 1), then a tie of a positive and a negative (2 of 3)."""
+    truth, score = np.array([1, 1, 0, 0]), np.array([0.9, 0.5, 0.5, 0.1])
+    assert average_precision(truth, score) == pytest.approx(0.5 * 1 + 0.5 * 2 / 3)
+    assert np.isnan(average_precision(np.zeros(3, int), np.arange(3.0)))
+
+
+def test_calibration_error_is_the_gap_between_confidence_and_being_right() -> None:
+    """Said with 0.9 four times and right thrice: a gap of 0.15. Said with 0.6 and right: 0.4. Weighed 4 to 1."""
+    shares = np.array([[0.1, 0.9]] * 4 + [[0.6, 0.4]])
+    truth = np.array([1, 1, 1, 0, 0])
+    assert calibration_error(truth, shares, np.ones(5)) == pytest.approx((4 * 0.15 + 0.4) / 5)
+    assert calibration_error(truth, shares, np.array([0, 0, 0, 0, 1.0])) == pytest.approx(0.4)

@@ -46,6 +46,7 @@ def graded() -> GradedDiscs:
         slices=np.arange(1, count + 1, dtype=np.uint8)[:, None, None] * np.full((192, 320), 20, np.uint8),
         slice_disc=np.array([0, 1, 1, 1, 1, 1]),
         slice_position=np.array([4, 2, 3, 4, 5, 6]),
+        zones=np.pad(np.full((2, 24, 100), 2, np.uint8), ((0, 0), (84, 84), (110, 110))),
         features=np.random.default_rng(0).normal(size=(2, len(FEATURES))).astype(np.float32),
         labels=np.ones((2, len(TARGETS)), np.int64),
         patient=np.array([1, 2]),
@@ -55,11 +56,12 @@ def graded() -> GradedDiscs:
 
 
 def test_an_unaugmented_disc_has_every_slice_in_its_place(graded: GradedDiscs) -> None:
-    images, present, features = plain_batch(graded, np.array([1, 0]))
+    images, present, zones = plain_batch(graded, np.array([1, 0]))
     assert images.shape == (2, 9, 112, 224)
     assert present.tolist() == [[False] * 2 + [True] * 5 + [False] * 2, [False] * 4 + [True] + [False] * 4]
     np.testing.assert_allclose(images[0, :, 50, 50] * 255 / 20, [0, 0, 2, 3, 4, 5, 6, 0, 0], atol=1e-4)
-    torch.testing.assert_close(features, torch.from_numpy(graded.features[[1, 0]]))
+    assert zones[0, 44:68, 62:162].eq(2).all()
+    assert zones.sum().item() == 2 * 2 * 24 * 100
 
 
 def test_an_augmented_stack_shows_one_slice_or_the_three_middle_ones(graded: GradedDiscs) -> None:
@@ -79,3 +81,25 @@ def test_augmentation_is_repeatable_by_its_seed(graded: GradedDiscs) -> None:
     first, second = (batch(graded, rows, np.random.default_rng(7)) for _ in range(2))
     for here, there in zip(first, second, strict=True):
         torch.testing.assert_close(here, there, equal_nan=True)
+
+
+def test_zones_are_moved_with_the_image() -> None:
+    """A disc brighter than its surroundings, and its zone: turned and shifted they stay on each other."""
+    drawn = np.zeros((1, 192, 320), np.uint8)
+    drawn[0, 84:108, 110:210] = 1
+    graded = GradedDiscs(
+        slices=drawn * 200,
+        slice_disc=np.array([0]),
+        slice_position=np.array([4]),
+        zones=drawn,
+        features=np.zeros((1, len(FEATURES)), np.float32),
+        labels=np.ones((1, len(TARGETS)), np.int64),
+        patient=np.array([1]),
+        label_number=np.array([1]),
+        is_stack=np.array([False]),
+    )
+    chance = np.random.default_rng(5)
+    for _ in range(10):
+        images, _, zones, _ = batch(graded, np.array([0]), chance)
+        bright = images[0, 4] > 0.35
+        assert (bright & (zones[0] == 1)).sum() > 0.9 * (bright | (zones[0] == 1)).sum()

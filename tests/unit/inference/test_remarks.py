@@ -8,7 +8,7 @@ import pytest
 
 from inference import remarks
 from inference.anatomy import DiscLevel, Vertebra
-from inference.grades import Finding, Grade
+from inference.grades import Doubt, Finding, Grade
 from inference.measurements import LeftOut
 from inference.report import DiscGrading, Report
 from tests.report_factories import LEVELS, binary, graded_study, pfirrmann
@@ -138,3 +138,12 @@ def test_fluid_that_is_darker_than_bone(ratio: float, told: bool) -> None:
 
 def test_nothing_is_said_of_the_contrast_without_a_canal() -> None:
     assert remarks.of_contrast([replace(REPORT.discs[0], measurements={})]) == ()
+
+
+def test_grades_that_image_and_measurements_disagree_about_are_told_by_finding() -> None:
+    bulging = replace(REPORT.discs[0].grades[Finding.DISC_BULGING], doubt=Doubt.AT_ODDS)
+    given = [replace(disc, grades={**disc.grades, Finding.DISC_BULGING: bulging}) for disc in REPORT.discs[:2]]
+    assert remarks.of_grades_at_odds(given) == (
+        f"Disc bulging is uncertain at {LEVELS[0].value}, {LEVELS[1].value}: image and measurements disagree.",
+    )
+    assert remarks.of_grades_at_odds(REPORT.discs) == ()

@@ -1,13 +1,12 @@
-"""Zones lie where the features are measured."""
+"""Zones lie where the parts of the drawn disc are."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-from inference.descriptors import FEATURES
 from inference.discs import cut
-from inference.zones import Zone, is_signal, shares_of_features, zones_of
+from inference.zones import Zone
 from tests.spine_factory import DEPTH_MM, HEIGHT_MM, drawn_spine
 
 PX_PER_MM = 112 / DEPTH_MM
@@ -38,36 +37,3 @@ def test_every_zone_is_there_and_lies_on_its_side() -> None:
 def test_the_disc_zones_fill_the_disc() -> None:
     disc = np.isin(_zones(), (Zone.DISC_FRONT, Zone.DISC_MIDDLE, Zone.DISC_BACK)).sum() / PX_PER_MM**2
     assert disc == pytest.approx(DEPTH_MM * HEIGHT_MM, rel=0.1)
-
-
-@pytest.mark.parametrize(
-    ("feature", "zones"),
-    [
-        ("signal_inner", (Zone.DISC_MIDDLE,)),
-        ("signal_inner_to_median", (Zone.DISC_MIDDLE,)),
-        ("height_front", (Zone.DISC_FRONT,)),
-        ("slip_back", (Zone.DISC_BACK,)),
-        ("upper_contrast_front", (Zone.ENDPLATE_ABOVE,)),
-        ("lower_far_p50", (Zone.MARROW_BELOW,)),
-        ("csf", (Zone.SAC,)),
-        ("height_mm_to_largest", (Zone.DISC_FRONT, Zone.DISC_MIDDLE, Zone.DISC_BACK)),
-    ],
-)
-def test_features_and_their_zones(feature: str, zones: tuple[Zone, ...]) -> None:
-    assert feature in FEATURES
-    assert zones_of(feature) == zones
-
-
-def test_every_feature_is_divided_among_its_zones_without_rest() -> None:
-    shares = shares_of_features()
-    assert shares.shape == (len(FEATURES), len(Zone))
-    np.testing.assert_allclose(shares.sum(axis=1), 1, atol=1e-6)
-
-
-def test_lengths_are_no_signals() -> None:
-    assert is_signal("signal_p90_to_largest")
-    assert is_signal("lower_near_p10")
-    assert is_signal("upper_contrast_back")
-    assert not is_signal("height_middle_to_median")
-    assert not is_signal("upper_roughness")
-    assert not is_signal("slip_front")

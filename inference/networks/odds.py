@@ -1,0 +1,84 @@
+"""Scores -> log-odds of being beyond each class -> probabilities of the classes. Shared by all who give scores."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from inference.grades import Finding
+
+LEARNED: tuple[Finding, ...] = (
+    Finding.PFIRRMANN,
+    Finding.DISC_NARROWING,
+    Finding.UPPER_ENDPLATE_DEFECT,
+    Finding.LOWER_ENDPLATE_DEFECT,
+    Finding.UPPER_MARROW_CHANGE,
+    Finding.LOWER_MARROW_CHANGE,
+    Finding.SPONDYLOLISTHESIS,
+    Finding.DISC_HERNIATION,
+    Finding.DISC_BULGING,
+)
+"""Findings that are learned: those that the training data have labels for. Scores come in this order."""
+
+MARROW = Finding.UPPER_MARROW_CHANGE, Finding.LOWER_MARROW_CHANGE
+"""One label speaks of both: the finding is there where at least one side has it."""
+
+LogOdds = Mapping[Finding, Tensor]
+"""Per learned finding (n, classes - 1): log-odds of lying beyond the first, the second... class."""
+
+
+class Cuts(nn.Module):
+    """Where the Pfirrmann score passes from one class into the next (proportional odds)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Parameter(torch.tensor(-2.0))
+        self.steps = nn.Parameter(torch.full((3,), 1.0))
+
+    def forward(self) -> Tensor:
+        """(4,) ascending."""
+        return torch.cat([self.first[None], self.first + functional.softplus(self.steps).cumsum(0)])
+
+
+def log_odds(scores: Tensor, cuts: Tensor) -> LogOdds:
+    """(n, len(LEARNED)) scores, unbounded; a binary finding is positive above 0."""
+    return {
+        finding: scores[:, i, None] - cuts if finding is Finding.PFIRRMANN else scores[:, i, None]
+        for i, finding in enumerate(LEARNED)
+    }
+
+
+def probabilities(beyond: LogOdds) -> Mapping[Finding, Tensor]:
+    """Per finding (n, classes), mildest class first, summing to 1."""
+    return {finding: _shares(torch.sigmoid(each)) for finding, each in beyond.items()}
+
+
+def either(sides: Tensor) -> Tensor:
+    """(n, 2) log-odds of each side -> (n,) of at least one, the two being independent (noisy or)."""
+    neither = functional.softplus(sides).sum(1)  # minus the log of P(neither)
+    return neither + torch.log(-torch.expm1(-neither))
+
+
+def averaged(one: LogOdds, other: LogOdds, sharpness: Tensor) -> LogOdds:
+    """Both opinions count alike: their mean log-odds, times ``sharpness`` (len(LEARNED),).
+
+    Marrow is averaged as its label is, over both sides together: the side that both opinions together find the
+    likelier one has that probability, the other one less in the proportion of the two sides' own.
+    """
+    joined = {f: (one[f] + other[f]) / 2 * sharpness[i] for i, f in enumerate(LEARNED)}
+    sides = torch.cat([(one[finding] + other[finding]) / 2 for finding in MARROW], 1)
+    of_any = (either(torch.cat([one[f] for f in MARROW], 1)) + either(torch.cat([other[f] for f in MARROW], 1))) / 2
+    likelier = torch.sigmoid(of_any * sharpness[LEARNED.index(MARROW[0])])[:, None]
+    by_side = torch.sigmoid(sides)
+    chance = likelier * by_side / by_side.amax(1, keepdim=True)
+    for i, finding in enumerate(MARROW):
+        joined[finding] = torch.logit(chance[:, i : i + 1], 1e-6)
+    return joined
+
+
+def _shares(above: Tensor) -> Tensor:
+    edges = torch.cat([torch.ones_like(above[:, :1]), above, torch.zeros_like(above[:, :1])], 1)
+    return edges[:, :-1] - edges[:, 1:]

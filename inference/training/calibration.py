@@ -1,0 +1,128 @@
+"""Joins the two opinions on a disc, the network's and the regression's, into probabilities that hold.
+
+Both scores count alike: their mean, made sharper or softer by one number per target, which is fitted on discs whose
+patients neither had seen. Letting the ratio be fitted too gave ratios near 1 and no better figures.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import expit
+
+from inference.grades import Finding
+from inference.networks.odds import LEARNED
+from inference.training.gradings import MARROW_TARGET, TARGETS, UNKNOWN, class_weights
+from inference.volume import FloatArray
+
+HEAVIEST_CLASS = 8.0
+SHARPNESS = np.geomspace(0.25, 2.5, 47)
+"""What is tried."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class OutOfFold:
+    """What graders say of discs whose patients they have not seen, before it is joined."""
+
+    scores: FloatArray
+    """(n, len(LEARNED)) the network's."""
+    cuts: FloatArray
+    """(n, 4) Pfirrmann cuts of the network that scored the disc."""
+    regression_scores: FloatArray
+    regression_cuts: FloatArray
+    fold: NDArray[np.int64]
+    """(n,) the fold that the disc's patient was held out in."""
+
+    def __len__(self) -> int:
+        return len(self.fold)
+
+    def of(self, rows: NDArray[np.bool_]) -> OutOfFold:
+        return OutOfFold(**{name: getattr(self, name)[rows] for name in OutOfFold.__dataclass_fields__})
+
+    def save(self, path: Path) -> None:
+        np.savez(path, **{name: getattr(self, name) for name in OutOfFold.__dataclass_fields__})
+
+
+def load(path: Path) -> OutOfFold:
+    """What ``OutOfFold.save`` wrote."""
+    with np.load(path) as stored:
+        return OutOfFold(**{name: stored[name] for name in OutOfFold.__dataclass_fields__})
+
+
+def joined(said: OutOfFold, shares: FloatArray) -> Mapping[str, FloatArray]:
+    """Per target (n, classes) probabilities, as ``DiscGrader.together`` joins them.
+
+    ``shares``: (n or 1, len(TARGETS), 2) what the network's and the regression's log-odds are multiplied by.
+    """
+    result = {}
+    for i, target in enumerate(TARGETS):
+        own, measured = _log_odds(said, target)
+        above = expit(shares[:, i, :1] * own + shares[:, i, 1:] * measured)
+        ones = np.ones((len(above), 1))
+        result[target] = -np.diff(np.concatenate([ones, above, 0 * ones], axis=1), axis=1)
+    return result
+
+
+def _log_odds(said: OutOfFold, target: str) -> tuple[FloatArray, FloatArray]:
+    """(n, classes - 1) of each opinion; for marrow change of at least one side."""
+    columns = [LEARNED.index(finding) for finding in findings_of(target)]
+    own, measured = said.scores[:, columns], said.regression_scores[:, columns]
+    if target == MARROW_TARGET:
+        return either(own), either(measured)
+    if target == Finding.PFIRRMANN.value:
+        return own - said.cuts, measured - said.regression_cuts
+    return own, measured
+
+
+def either(sides: FloatArray) -> FloatArray:
+    """(n, 2) log-odds of each side -> (n, 1) of at least one, the two being independent (noisy or)."""
+    neither = np.logaddexp(0, sides).sum(axis=1, keepdims=True)  # minus the log of P(neither)
+    return np.asarray(neither + np.log(-np.expm1(-neither)), np.float64)
+
+
+def fit(said: OutOfFold, labels: NDArray[np.int64]) -> FloatArray:
+    """(len(TARGETS),) sharpness with the least class-balanced log-loss: shares are half of it each."""
+    result = np.ones(len(TARGETS))
+    for i, target in enumerate(TARGETS):
+        known = labels[:, i] != UNKNOWN
+        if not known.any():
+            continue
+        classes = range(1, 6) if target == Finding.PFIRRMANN.value else range(2)
+        truth = labels[known, i] - classes[0]
+        weight = class_weights(labels[known, i], classes, HEAVIEST_CLASS)[truth]
+        losses = []
+        for sharpness in SHARPNESS:
+            probability = joined(said, both_alike(np.full(len(TARGETS), sharpness)))[target][known]
+            losses.append(-(weight * np.log(probability[np.arange(len(truth)), truth].clip(1e-9))).mean())
+        result[i] = SHARPNESS[int(np.argmin(losses))]
+    return result
+
+
+def both_alike(sharpness: FloatArray) -> FloatArray:
+    """(..., targets) -> (n or 1, targets, 2) shares."""
+    return np.repeat(np.atleast_2d(sharpness)[..., None] / 2, 2, axis=-1)
+
+
+def held_out(said: OutOfFold, labels: NDArray[np.int64]) -> Mapping[str, FloatArray]:
+    """Per target (n, classes): each fold with the sharpness that was fitted on the other folds. For reporting."""
+    sharpness = np.zeros((len(said), len(TARGETS)))
+    for fold in np.unique(said.fold):
+        other = said.fold != fold
+        sharpness[~other] = fit(said.of(other), labels[other])
+    return joined(said, both_alike(sharpness))
+
+
+def alone(said: OutOfFold, *, network: bool) -> Mapping[str, FloatArray]:
+    """Per target (n, classes) as one of the two says it, not softened."""
+    return joined(said, np.broadcast_to(np.array([1.0, 0.0] if network else [0.0, 1.0]), (1, len(TARGETS), 2)))
+
+
+def findings_of(target: str) -> tuple[Finding, ...]:
+    """The findings that a target's label speaks of: both marrow findings for ``marrow_change``."""
+    if target == MARROW_TARGET:
+        return Finding.UPPER_MARROW_CHANGE, Finding.LOWER_MARROW_CHANGE
+    return (Finding(target),)

@@ -1,0 +1,86 @@
+"""What scores mean, and how two opinions become one."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from inference.grades import CLASSES, Finding
+from inference.networks import odds
+from inference.networks.odds import LEARNED, MARROW, Cuts
+
+
+def _logit(probability: float) -> float:
+    return math.log(probability / (1 - probability))
+
+
+def _beyond(**values: float) -> odds.LogOdds:
+    """Log-odds 0 of everything but what is given by name."""
+    scores = torch.zeros(1, len(LEARNED))
+    for name, value in values.items():
+        scores[0, LEARNED.index(Finding(name))] = value
+    return odds.log_odds(scores, torch.tensor([-2.0, -1.0, 1.0, 2.0]))
+
+
+@settings(max_examples=25, deadline=None)
+@given(scores=st.lists(st.floats(-20, 20), min_size=len(LEARNED), max_size=len(LEARNED)))
+def test_probabilities_are_shares_of_the_findings_classes(scores: list[float]) -> None:
+    with torch.no_grad():
+        probabilities = odds.probabilities(odds.log_odds(torch.tensor([scores]), Cuts()()))
+    assert list(probabilities) == list(LEARNED)
+    for finding, shares in probabilities.items():
+        assert shares.shape == (1, len(CLASSES[finding]))
+        assert (shares >= 0).all()
+        assert shares.sum().item() == pytest.approx(1, abs=1e-5)
+
+
+def test_a_binary_finding_is_positive_above_zero() -> None:
+    for score, expected in ((0.1, 1), (-0.1, 0)):
+        assert odds.probabilities(_beyond(disc_narrowing=score))[Finding.DISC_NARROWING].argmax(1).item() == expected
+
+
+def test_the_pfirrmann_score_rises_through_the_five_classes() -> None:
+    said = [odds.probabilities(_beyond(pfirrmann=s))[Finding.PFIRRMANN].cumsum(1) for s in (-9.0, -1.5, 0.0, 1.5, 9.0)]
+    assert [int((each < 0.5).sum()) for each in said] == [0, 1, 2, 3, 4]
+
+
+def test_cuts_ascend() -> None:
+    cuts = Cuts()
+    torch.nn.init.constant_(cuts.steps, -3.0)
+    assert (cuts()[1:] > cuts()[:-1]).all()
+
+
+def test_either_of_two_sides() -> None:
+    sides = torch.tensor([[_logit(0.5), _logit(0.5)], [_logit(0.2), _logit(0.1)]])
+    torch.testing.assert_close(torch.sigmoid(odds.either(sides)), torch.tensor([0.75, 0.28]))
+
+
+def test_two_opinions_count_alike() -> None:
+    """Log-odds 2 and -1 are 0.5 together; a sharpness of 2 doubles that."""
+    one, other = _beyond(disc_bulging=2.0), _beyond(disc_bulging=-1.0)
+    for sharpness, expected in ((1.0, 0.5), (2.0, 1.0)):
+        both = odds.averaged(one, other, torch.full((len(LEARNED),), sharpness))
+        assert both[Finding.DISC_BULGING].item() == pytest.approx(expected)
+
+
+def test_marrow_is_averaged_over_both_sides_together() -> None:
+    """Each is sure of a change and they differ about the side: there is a change, the side is anyone's guess."""
+    one = _beyond(upper_marrow_change=3.0, lower_marrow_change=-3.0)
+    other = _beyond(upper_marrow_change=-3.0, lower_marrow_change=3.0)
+    both = odds.probabilities(odds.averaged(one, other, torch.ones(len(LEARNED))))
+    upper, lower = (both[finding][0, 1].item() for finding in MARROW)
+    assert upper == pytest.approx(lower)
+    assert upper > 0.9
+
+
+def test_the_side_that_both_find_likelier_has_the_change() -> None:
+    same = _beyond(upper_marrow_change=1.0, lower_marrow_change=-2.0)
+    both = odds.probabilities(odds.averaged(same, same, torch.ones(len(LEARNED))))
+    upper, lower = (both[finding][0, 1].item() for finding in MARROW)
+    either = 1 - (1 - 1 / (1 + math.exp(-1))) * (1 - 1 / (1 + math.exp(2)))
+    assert upper == pytest.approx(either, abs=1e-5)
+    assert lower == pytest.approx(either * (1 / (1 + math.exp(2))) / (1 / (1 + math.exp(-1))), abs=1e-5)

@@ -1,0 +1,93 @@
+"""Two opinions joined: alike, made as sharp as they deserve, and never fitted on what is reported."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from inference.networks import odds
+from inference.networks.odds import LEARNED, MARROW
+from inference.training import calibration
+from inference.training.calibration import OutOfFold
+from inference.training.gradings import MARROW_TARGET, TARGETS, UNKNOWN
+
+BULGING = TARGETS.index("disc_bulging")
+
+
+def _said(bulging: list[float], fold: list[int] | None = None) -> OutOfFold:
+    """Both opinions score bulging alike; everything else is 0."""
+    count = len(bulging)
+    scores = np.zeros((count, len(LEARNED)))
+    scores[:, -1] = bulging
+    cuts = np.tile([-2.0, -1.0, 1.0, 2.0], (count, 1))
+    return OutOfFold(
+        scores=scores,
+        cuts=cuts,
+        regression_scores=scores.copy(),
+        regression_cuts=cuts,
+        fold=np.array(fold or [0] * count),
+    )
+
+
+def _labels(bulging: list[int]) -> np.ndarray:
+    labels = np.full((len(bulging), len(TARGETS)), UNKNOWN)
+    labels[:, BULGING] = bulging
+    labels[0] = np.where(labels[0] == UNKNOWN, 1, labels[0])  # every target has one label
+    return labels
+
+
+def test_overconfident_scores_are_softened() -> None:
+    """Scores of +-4 that are right in 3 of 4: the best probability is 0.75, at a sharpness of ln 3 / 4 = 0.27."""
+    scores, labels = [4.0] * 4 + [-4.0] * 4, [1, 1, 1, 0, 0, 0, 0, 1]
+    assert calibration.fit(_said(scores), _labels(labels))[BULGING] == pytest.approx(math.log(3) / 4, rel=0.03)
+
+
+def test_a_fold_is_joined_by_what_the_others_taught() -> None:
+    """Fold 0's scores are all right, fold 1's are right in 3 of 4: each is judged by the other's sharpness."""
+    scores = [1.0, -1.0] * 4 + [4.0] * 4 + [-4.0] * 4
+    labels = [1, 0] * 4 + [1, 1, 1, 0, 0, 0, 0, 1]
+    said = _said(scores, [0] * 8 + [1] * 8)
+    shares = calibration.held_out(said, _labels(labels))["disc_bulging"][:, 1]
+    assert shares[0] == pytest.approx(1 / (1 + math.exp(-math.log(3) / 4)), abs=0.01)
+    assert shares[8] == pytest.approx(1 / (1 + math.exp(-4 * calibration.SHARPNESS[-1])), abs=1e-6)
+
+
+def test_it_joins_as_the_shipped_grader_does() -> None:
+    chance = np.random.default_rng(0)
+    scores, measured = chance.normal(size=(2, 6, len(LEARNED)))
+    cuts, measured_cuts = np.array([-2.0, -1.0, 1.0, 2.0]), np.array([-1.5, -0.5, 0.5, 1.5])
+    said = OutOfFold(
+        scores=scores,
+        cuts=np.tile(cuts, (6, 1)),
+        regression_scores=measured,
+        regression_cuts=np.tile(measured_cuts, (6, 1)),
+        fold=np.zeros(6, int),
+    )
+    sharpness = np.linspace(0.5, 1.5, len(TARGETS))
+    of_findings = torch.ones(len(LEARNED), dtype=torch.float64)
+    for target, value in zip(TARGETS, sharpness, strict=True):
+        for finding in calibration.findings_of(target):
+            of_findings[LEARNED.index(finding)] = value
+    one, other = (
+        odds.log_odds(torch.from_numpy(s), torch.from_numpy(c)) for s, c in ((scores, cuts), (measured, measured_cuts))
+    )
+    shipped = odds.probabilities(odds.averaged(one, other, of_findings))
+    here = calibration.joined(said, calibration.both_alike(sharpness))
+    for target in TARGETS:
+        if target != MARROW_TARGET:
+            (finding,) = calibration.findings_of(target)
+            np.testing.assert_allclose(shipped[finding].numpy(), here[target], atol=1e-6)
+    likelier = np.maximum(*(shipped[finding][:, 1].numpy() for finding in MARROW))
+    np.testing.assert_allclose(likelier, here[MARROW_TARGET][:, 1], atol=1e-6)
+
+
+def test_what_was_said_is_kept_as_it_was(tmp_path: Path) -> None:
+    said = _said([1.0, -2.0], [0, 1])
+    said.save(tmp_path / "said.npz")
+    loaded = calibration.load(tmp_path / "said.npz")
+    for name in OutOfFold.__dataclass_fields__:
+        np.testing.assert_array_equal(getattr(said, name), getattr(loaded, name))
