@@ -23,7 +23,7 @@ from inference.volume import FloatArray, SagittalVolume
 
 START, END = "<!-- figures: written by `spinenode evaluate localisation` -->", "<!-- end of figures -->"
 PICTURES = "localisation_failures.png"
-TILES = 8
+TILES = 7
 """Pictures in a row."""
 GOALS = {
     "disc recall": ">= .995",
@@ -46,7 +46,7 @@ def write(found: LocalisationScores, root: Path, unseen: Unseen, out: Path, head
     pictures = f"\n\n![Every failure]({PICTURES})" if failed else ""
     if failed:
         drawing = io.BytesIO()
-        drawn(failed, root, unseen).savefig(drawing, dpi=60)
+        drawn(failed, root, unseen).savefig(drawing, dpi=75)
         Image.open(drawing).convert("L").quantize(48).save(out / PICTURES, optimize=True)
     page = out / "localisation.md"
     old = page.read_text(encoding="utf-8") if page.exists() else f"# Localisation\n\n{START}{END}\n"
@@ -148,7 +148,7 @@ def drawn(failed: Sequence[ImageScore], root: Path, unseen: Unseen) -> Canvas:
     images = {image.name: image for image in spider.midsagittal_images(root)}
     boxes = scores.boxes_of(root, images.values())
     rows = math.ceil(len(failed) / TILES)
-    canvas = Canvas(figsize=(TILES * 2.2, rows * 3.3))
+    canvas = Canvas(figsize=(TILES * 2.2, rows * 2.7))
     axes = np.atleast_1d(canvas.subplots(rows, TILES)).ravel()
     for axis in axes:
         axis.axis("off")
@@ -157,7 +157,7 @@ def drawn(failed: Sequence[ImageScore], root: Path, unseen: Unseen) -> Canvas:
         found = detection.find(volume, unseen[row.patient])
         _tile(axis, volume, found, scores.name_or_nothing(found), boxes.get(row.name))
         axis.set_title(f"{row.name} ({row.confidence:.2f})\n{reason(row)}", fontsize=7)
-    canvas.subplots_adjust(left=0, right=1, bottom=0, top=1 - 0.4 / (rows * 3.3), wspace=0.02, hspace=0.18)
+    canvas.subplots_adjust(left=0, right=1, bottom=0, top=1 - 0.4 / (rows * 2.7), wspace=0.02, hspace=0.18)
     return canvas
 
 
