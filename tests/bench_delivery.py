@@ -120,6 +120,10 @@ def _drain(folder: Path, studies: int) -> Iterator[Row]:
     yield f"drain: {studies} studies that had been received, each", total / studies, 30, "s"
     yield "drain: of it the model (grade, localise, evidence)", spent["grading"] / studies, 30, "s"
     yield "drain: of it making the DICOM objects", spent["rendering"] / studies, 30, "s"
+    for stage in ("reading", "storing"):
+        yield f"drain: of it {stage}", spent[stage] / studies, 30, "s"
+    between = total - sum(spent[stage] for stage in ("reading", "grading", "rendering", "storing"))
+    yield "drain: of it queue and ledger", between / studies, 30, "s"
     yield "drain: the node's own work, of the whole", 100 * own / total, 10, "%"
 
 
