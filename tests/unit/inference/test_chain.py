@@ -82,3 +82,14 @@ def test_what_lies_beneath_is_s1_under_the_last_disc_and_a_vertebra_under_the_ot
 def test_beneath_a_disc_at_the_edge_of_the_image_nothing_is_in_view() -> None:
     plane = drawn(column_of_discs(6), size=(198, 200))
     assert beneath(plane, discs_of(plane)[5]).in_view < 0.2
+
+
+def test_a_patch_in_the_pelvis_far_beneath_s1_is_no_disc_of_the_spine() -> None:
+    """1.9 steps beneath L5/S1, where a bladder's wall or a bowel loop may look like one."""
+    plane = drawn(column_of_discs(4), size=(260, 200))
+    low = with_patch(plane, slice(182, 192), slice(82, 118))
+    assert len(discs_of(low)) == 4
+    without_sacrum = with_patch(
+        drawn(column_of_discs(4), size=(260, 200), sacrum=False), slice(182, 192), slice(82, 118)
+    )
+    assert len(discs_of(without_sacrum)) > 4

@@ -3,7 +3,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from inference.detection import find, mark, middle_places
+from inference.detection import find, find_in, look, mark, middle_places
 from inference.volume import SagittalVolume, upright
 from tests.unit.inference.drawn_spine import (
     DISC_WIDTH_MM,
@@ -115,3 +115,21 @@ def test_a_tilted_last_disc_is_followed() -> None:
     found = find(painted_volume([drawn(discs)]), LOCALISER)
     front, back = found.discs[-1].anterior_lps_mm, found.discs[-1].posterior_lps_mm
     assert np.degrees(np.arctan2(back[2] - front[2], back[1] - front[1])) == pytest.approx(25, abs=2)
+
+
+@pytest.mark.parametrize("factor", [0.6, 2.0])
+def test_a_spine_is_found_whatever_pixel_size_the_header_says(factor: float) -> None:
+    """Discs of 36 mm, 34 mm apart, that the header makes 22 or 72 mm: shown to the localiser in their usual size."""
+    volume = painted_volume([drawn(column_of_discs(6))])
+    affine = volume.voxel_to_patient.copy()
+    affine[:3, 1:3] *= factor
+    looked = look(replace(volume, voxel_to_patient=affine), LOCALISER)
+    assert looked.plausible
+    assert looked.scale == pytest.approx(1 / factor, rel=0.1)
+    found = find_in(looked)
+    expected = [[0.0, 100.0 * factor, -(20 + STEP_MM * k) * factor] for k in range(6)]
+    np.testing.assert_allclose([disc.center_lps_mm for disc in found.discs], expected, atol=0.6 * max(factor, 1))
+
+
+def test_a_spine_of_usual_size_is_looked_at_once() -> None:
+    assert look(straight(), LOCALISER).scale == 1.0
