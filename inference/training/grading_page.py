@@ -48,7 +48,7 @@ def write(data: Path, run: Path, out: Path, heading: str) -> str:
     out.mkdir(parents=True, exist_ok=True)
     drawing = io.BytesIO()
     figure(found, single).savefig(drawing, dpi=70)
-    Image.open(drawing).convert("RGB").quantize(64).save(out / "grading.png", optimize=True)
+    Image.open(drawing).convert("RGB").quantize(255).save(out / "grading.png", optimize=True)
     page = out / "grading.md"
     old = page.read_text(encoding="utf-8") if page.exists() else f"# Grading\n\n{START}{END}\n"
     before, _, rest = old.partition(START)
