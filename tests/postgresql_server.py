@@ -55,9 +55,13 @@ class Cluster:
     def start(self) -> None:
         _run([*self._control, "-o", self._options, "-l", self._log, "start"], self._user)
 
+    def process_id(self) -> int:
+        """Of the server's first process, for SIGKILL."""
+        return int((self._folder / "postmaster.pid").read_text().splitlines()[0])
+
     def processes(self) -> list[int]:
-        """The server's process and those it has made, for SIGKILL."""
-        server = psutil.Process(int((self._folder / "postmaster.pid").read_text().splitlines()[0]))
+        """The server's first process and those that it has made."""
+        server = psutil.Process(self.process_id())
         return [server.pid, *(child.pid for child in server.children(recursive=True))]
 
     def stop(self) -> None:

@@ -11,6 +11,7 @@ module as their main one.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib
 import json
@@ -24,6 +25,8 @@ from collections.abc import Callable
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 from node import part, service, settings
 
@@ -69,9 +72,14 @@ def strike(label: str) -> None:
     except (FileNotFoundError, ValueError):
         return
     own = {"part": [os.getpid()], "node": [os.getppid(), os.getpid()]}
-    for victim in own.get(order["victim"], order["pids"]):
-        os.kill(victim, signal.SIGKILL)
+    for victim in own.get(order["victim"]) or _with_children(order["server"]):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(victim, signal.SIGKILL)
     time.sleep(0.5)  # until the kernel has ended this process too, or for a database to be gone
+
+
+def _with_children(server: int) -> list[int]:
+    return [server, *(child.pid for child in psutil.Process(server).children(recursive=True))]
 
 
 def _struck(label: str, effect: Callable[..., Any]) -> Callable[..., Any]:

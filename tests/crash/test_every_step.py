@@ -118,10 +118,10 @@ class SteppedNode(Node):
             assert self.struck() or self.process is None or self.process.poll() is None, self.words()[-4000:]
             time.sleep(0.1)
 
-    def arm(self, step: str, time_: int, victim: str, pids: list[int] | None = None) -> None:
+    def arm(self, step: str, time_: int, victim: str, server: int = 0) -> None:
         for name in ("struck", "trace"):
             (self.folder / name).unlink(missing_ok=True)
-        order = {"at": step, "time": time_, "victim": victim, "pids": pids or [], "number": next(self.studies)}
+        order = {"at": step, "time": time_, "victim": victim, "server": server, "number": next(self.studies)}
         draft = self.folder / "order"
         draft.write_text(json.dumps(order), encoding="utf-8")
         draft.rename(self.folder / "armed")
@@ -208,7 +208,7 @@ def line(folder: Path, orthanc: Path, cluster: Cluster | None) -> Iterator[Line]
             # whose images come with a pause: a receiver that was killed is away longer than the others' quiet time
             f'[[senders]]\nae_title = "{WITH_PAUSES}"\nquiet_s = 10\n'
         )
-        plain = configured(folder / "node", [to], quiet_s=0.3, extra=extra)
+        plain = configured(folder / "node", [to], quiet_s=3, extra=extra)
         url = f"sqlite:///{folder}/node/data/node.db" if cluster is None else f"{cluster.url}/postgres"
         if cluster is not None:
             words = plain.config.read_text(encoding="utf-8")
@@ -268,7 +268,7 @@ def test_a_node_that_is_killed_at_a_step_costs_nothing(on_sqlite: Line, step: st
 def test_a_database_that_is_killed_at_a_step_costs_nothing(on_postgresql: Line, step: str) -> None:
     node, database = on_postgresql.node, on_postgresql.database
     assert database is not None
-    node.arm(step, 1, "database", database.processes())
+    node.arm(step, 1, "database", database.process_id())
     with _database_comes_back(node, database):
         study = on_postgresql.send_study(_sender(step))
         node.wait(node.struck)
