@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
+from inference import phantom, selection, stacking
 from inference.image_quality import FOLDED, fold_over, ghosts, noise, remarks_on
 from inference.volume import FloatArray, SagittalVolume
 from tests.image_faults import folded, moving, noisy
@@ -36,6 +37,12 @@ def test_noise_is_measured_as_it_was_put_in(share: float) -> None:
 
 def test_a_good_image_gives_no_remark() -> None:
     assert remarks_on(volume(tissue())) == ()
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_the_synthetic_study_gives_no_remark(seed: int) -> None:
+    series = stacking.stack_frames(selection.choose(phantom.lumbar_study(seed=seed)).frames).volume
+    assert remarks_on(series) == ()
 
 
 def test_noise_is_told() -> None:
