@@ -109,7 +109,7 @@ VERTEBRA: Mapping[Vertebra, Code] = {
 }
 """CID 7603, which names no sacral vertebra."""
 
-SPINAL_CANAL = Code("61853006", "SCT", "Spinal canal structure")
+SPINAL_CANAL = Code("61853006", "SCT", "Spinal canal structure (body structure)")
 ANATOMICAL_STRUCTURE = Code("91723000", "SCT", "Anatomical Structure")  # CID 7150
 OF_INTEREST = Code("113000", "DCM", "Of Interest")  # CID 7010
 KEY_OBJECT_DESCRIPTION = Code("113012", "DCM", "Key Object Description")  # TID 2010
