@@ -19,7 +19,7 @@ FAR_APART = 2
 """Pfirrmann grades by which network and measurements have to differ to be called at odds."""
 FIRM = 0.7
 """A yes against a no is called at odds where both are at least this probable on their own."""
-UNSURE: Mapping[Finding, float] = {finding: 0.4 if finding is Finding.PFIRRMANN else 0.6 for finding in LEARNED}
+UNSURE: Mapping[Finding, float] = {finding: 0.45 if finding is Finding.PFIRRMANN else 0.6 for finding in LEARNED}
 """Below this probability of what was said a grade is uncertain. See the risk-coverage curves of ``docs/grading.md``."""
 
 Shares = NDArray[np.float64]
