@@ -1,5 +1,7 @@
 """Priorities, the history and the proof of deliveries, archives' health, workers' heartbeats, notices, retention."""
 
+from datetime import UTC, datetime
+
 import sqlalchemy as sa
 from alembic import op
 
@@ -35,7 +37,9 @@ def _add_columns() -> None:
     op.create_index("delivery_by_proof", "delivery", ["archive", "state", "prove_not_before"])
     op.add_column("study_history", sa.Column("steps", sa.Text, nullable=False, server_default=""))
     op.create_index("delivery_by_archive", "delivery", ["archive", "state", "not_before"])
-    op.execute(sa.text("UPDATE delivery SET due_since = changed_at"))
+    delivery = sa.table("delivery", sa.column("due_since", UtcTime))
+    # from now on: what waits must not be given up for the days before anybody counted them
+    op.execute(delivery.update().values(due_since=datetime.now(UTC)))
     op.execute(sa.text("UPDATE delivery SET arrived_at = changed_at WHERE state = 'delivered'"))
 
 
