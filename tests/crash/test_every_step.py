@@ -11,6 +11,7 @@ from __future__ import annotations
 import gc
 import itertools
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -79,6 +80,8 @@ SECOND = (
     ("after dispatcher: Ledger.delivery_delivered", 2),
 )
 TIMES = (*((step, 1) for step in STEPS), *SECOND)
+SOME = 1 if os.environ.get("EVERY_STEP") == "1" else 4
+"""Parts are killed at every step; the whole node and the database at every fourth, at every one with EVERY_STEP=1."""
 OF_PROOF = ("Proofs.", "send_n_action", "send_c_find")
 """Steps that come after DELIVERED: ``test_proof_kill``."""
 NOT_OF_A_STUDY = (
@@ -208,7 +211,7 @@ def line(folder: Path, orthanc: Path, cluster: Cluster | None) -> Iterator[Line]
             # whose images come with a pause: a receiver that was killed is away longer than the others' quiet time
             f'[[senders]]\nae_title = "{WITH_PAUSES}"\nquiet_s = 10\n'
         )
-        plain = configured(folder / "node", [to], quiet_s=3, extra=extra)
+        plain = configured(folder / "node", [to], quiet_s=2, extra=extra)
         url = f"sqlite:///{folder}/node/data/node.db" if cluster is None else f"{cluster.url}/postgres"
         if cluster is not None:
             words = plain.config.read_text(encoding="utf-8")
@@ -253,7 +256,7 @@ def test_a_part_that_is_killed_at_a_step_costs_nothing(on_sqlite: Line, step: st
     on_sqlite.came_to_a_good_end(study)
 
 
-@pytest.mark.parametrize("step", [step for step in STEPS if step.startswith("after ")])
+@pytest.mark.parametrize("step", [step for step in STEPS if step.startswith("after ")][::SOME])
 def test_a_node_that_is_killed_at_a_step_costs_nothing(on_sqlite: Line, step: str) -> None:
     node = on_sqlite.node
     node.arm(step, 1, "node")
@@ -264,7 +267,9 @@ def test_a_node_that_is_killed_at_a_step_costs_nothing(on_sqlite: Line, step: st
     on_sqlite.came_to_a_good_end(study)
 
 
-@pytest.mark.parametrize("step", [step for step in STEPS if step.startswith("amid ") or "SystemDatabase" in step])
+@pytest.mark.parametrize(
+    "step", [step for step in STEPS if step.startswith("amid ") or "SystemDatabase" in step][::SOME]
+)
 def test_a_database_that_is_killed_at_a_step_costs_nothing(on_postgresql: Line, step: str) -> None:
     node, database = on_postgresql.node, on_postgresql.database
     assert database is not None
