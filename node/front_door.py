@@ -134,6 +134,8 @@ class FrontDoor:
             except OSError as error:
                 if error.errno in _OUT_OF_FILES:
                     _log.error("a connection cannot be accepted: %s", error.strerror)
+                    if self._waiting:  # who says nothing makes room for who may
+                        self._send_off(next(iter(self._waiting.values())))
                     time.sleep(LOOK_EVERY_S)  # it stays readable, and would keep this thread spinning
                 return
             self._let_wait(connection, address_of(peer), listener.is_tls)

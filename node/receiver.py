@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Protocol
 
-from node import lifesigns
+from node import file_limit, lifesigns
 from node.intake import Intake
 from node.ledger import open_ledger
 from node.refusals import Refusals
@@ -63,6 +63,8 @@ def run(settings: Settings, stop: StopSignal, on_ready: OnReady = _nobody) -> No
     _give_memory_back()
     from node import commitment_report, storage_scp  # only now, for they load pydicom
 
+    wanted = file_limit.fitting(settings.receiver, file_limit.most_files())
+
     ledger = open_ledger(settings.database_url)
     try:
         spool = Spool(settings.spool_dir, settings.receiver.minimum_free_mb * 2**20)
@@ -71,8 +73,8 @@ def run(settings: Settings, stop: StopSignal, on_ready: OnReady = _nobody) -> No
                 "deleted %d unfinished files of a receiver that was stopped; none was acknowledged", unfinished
             )
         intake = Intake(spool, ledger, lambda: datetime.now(UTC))
-        file_report = commitment_report.filing(ledger, settings, lambda: datetime.now(UTC))
-        server = storage_scp.listen(settings.receiver, intake, file_report)
+        filing = commitment_report.filing(ledger, settings, lambda: datetime.now(UTC))
+        server = storage_scp.listen(wanted, intake, filing)
         gc.collect()
         gc.freeze()  # what is there now stays: collecting the associations that ended is quick without it
         serving = threading.Thread(target=server.serve_forever, name="accept", daemon=True)

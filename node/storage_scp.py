@@ -22,7 +22,7 @@ from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
 from node import admission, commitment_report, quiet_libraries, upper_layer
 from node.arriving import Arriving, Incoming
 from node.arriving_report import ArrivingReport
-from node.commitment_report import COMMITMENT_CLASS, File
+from node.commitment_report import COMMITMENT_CLASS, Filing
 from node.dimse import N_EVENT_REPORT_RQ, Command, uid_text
 from node.front_door import Caller, FrontDoor, Listener, open_listener
 from node.intake import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME, SUCCESS, Intake, SentObject
@@ -44,7 +44,7 @@ class CannotListen(Exception):
     """The address, a port or the certificates cannot be had; the message says which, and what to do."""
 
 
-def listen(settings: ReceiverSettings, intake: Intake, file_report: File) -> Server:
+def listen(settings: ReceiverSettings, intake: Intake, filing: Filing) -> Server:
     """A server on its ports; associations are accepted from ``serve_forever`` to ``stop``.
 
     Changes the settings of pynetdicom and pydicom for the whole process.
@@ -69,7 +69,7 @@ def listen(settings: ReceiverSettings, intake: Intake, file_report: File) -> Ser
                 f"cannot listen on {settings.host} port {port}: {error.strerror}. "
                 f"Stop the program that has the port, or set receiver.host and {key}"
             ) from error
-    return Server(settings, _Desk(intake, file_report, settings), listeners, context)
+    return Server(settings, _Desk(intake, filing, settings), listeners, context)
 
 
 def certificates(settings: ReceiverSettings) -> RenewedContext:
@@ -137,7 +137,10 @@ class Server:
         elif caller.is_tls and self._tls is not None:
             context = self._tls.current()
             shaking = threading.Thread(target=self._after_handshake, args=(caller, context), daemon=True)
-            shaking.start()  # never in this thread: a peer may take its time
+            try:
+                shaking.start()  # never in this thread: a peer may take its time
+            except RuntimeError:
+                self._give_up(caller, caller.connection, "no more threads")
         else:
             self._associate(caller, caller.connection)
 
@@ -162,9 +165,12 @@ class Server:
             self._desk.watch(association, caller)
             association.start()
         except (OSError, RuntimeError) as error:  # the peer is gone already, or there are no more threads or files
-            _log.warning("connection of %s closed: %s", caller.address, type(error).__name__)
-            connection.close()
-            self._desk.leave(caller)
+            self._give_up(caller, connection, type(error).__name__)
+
+    def _give_up(self, caller: Caller, connection: socket.socket, why: str) -> None:
+        _log.warning("connection of %s closed: %s", caller.address, why)
+        connection.close()
+        self._desk.leave(caller)
 
 
 def _application_entity(settings: ReceiverSettings) -> AE:
@@ -184,9 +190,9 @@ def _application_entity(settings: ReceiverSettings) -> AE:
 class _Desk:
     """Keeps the list of those who are in, and takes what they bring."""
 
-    def __init__(self, intake: Intake, file_report: File, settings: ReceiverSettings) -> None:
+    def __init__(self, intake: Intake, filing: Filing, settings: ReceiverSettings) -> None:
         self._intake = intake
-        self._file_report = file_report
+        self._filing = filing
         self._settings = settings
         self.refusals = Refusals()
         self._lock = threading.Lock()
@@ -210,8 +216,11 @@ class _Desk:
             return True
 
     def leave(self, caller: Caller) -> None:
+        """Of one whose association did not start."""
         with self._lock:
             self._inside.discard(caller)
+            for association in [begun for begun, its_caller in self._open.items() if its_caller is caller]:
+                del self._open[association], self._tallies[association]
 
     def watch(self, association: Association, caller: Caller) -> None:
         with self._lock:
@@ -257,7 +266,7 @@ class _Desk:
         def answer(encoded: bytes) -> int:
             sent_by = association.requestor.ae_title
             return commitment_report.answer(
-                encoded, transfer_syntax_uid, command.event_type, sent_by=sent_by, file=self._file_report
+                encoded, transfer_syntax_uid, command.event_type, sent_by=sent_by, filing=self._filing
             )
 
         return ArrivingReport(answer)

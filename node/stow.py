@@ -12,6 +12,7 @@ import json
 import logging
 import mmap
 import os
+import socket
 import tempfile
 import threading
 import time
@@ -24,7 +25,7 @@ from typing import Any
 
 from node.connection import Paced
 from node.dataset_header import uid_or_empty
-from node.front_door import address_of
+from node.front_door import LOOK_EVERY_S, address_of
 from node.intake import CANNOT_UNDERSTAND, OUT_OF_RESOURCES, SUCCESS, Intake, SentObject
 from node.refusals import Refusals
 from node.settings import ReceiverSettings
@@ -71,6 +72,13 @@ class StowServer(ThreadingHTTPServer):
             return True
         self.refusals.note(str(address), "connection closed: not in receiver.allowed_addresses")
         return False
+
+    def get_request(self) -> tuple[socket.socket, Any]:
+        try:
+            return super().get_request()
+        except OSError:
+            time.sleep(LOOK_EVERY_S)  # out of files: the port stays readable, and would keep this thread spinning
+            raise
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
         if not self._places.acquire(blocking=False):

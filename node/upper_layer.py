@@ -49,14 +49,7 @@ _PDUS = {1: (A_ASSOCIATE_RQ, "Evt6"), 5: (A_RELEASE_RQ, "Evt12"), 6: (A_RELEASE_
 """PS3.8 section 9.3, with the events of its state machine. An acceptor gets no A-ASSOCIATE-AC or -RJ."""
 _GONE, _INVALID = "Evt17", "Evt19"
 _UNDECODABLE = (
-    ArithmeticError,
-    AssertionError,
-    AttributeError,
-    LookupError,
-    NotImplementedError,
-    RecursionError,
-    TypeError,
-    ValueError,
+    *(ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError),
     struct.error,
 )
 """What the decoders of pynetdicom stumble with."""
@@ -146,9 +139,9 @@ class _Reception(Association):
         self.daemon = True
 
     def run_reactor(self) -> None:
-        self.dul.open()
         try:
-            super().run_reactor()
+            if self.dul.open():
+                super().run_reactor()
         finally:
             self.dul.close()
             self._wire.close()
@@ -300,11 +293,16 @@ class _PeerReader(DULServiceProvider):
         self.join(WAKE_EVERY_S)
         return not self.is_alive()
 
-    def open(self) -> None:
-        """Makes the pipe by which the other thread wakes this one; to be called before it starts."""
-        self._awake, self._wake = os.pipe()
+    def open(self) -> bool:
+        """Makes the pipe by which the other thread wakes this one, before it starts; False where it cannot be had."""
+        try:
+            self._awake, self._wake = os.pipe()
+        except OSError as error:
+            _log.error("a connection is closed, nothing of it was read: %s", error.strerror)
+            return False
         os.set_blocking(self._awake, False)
         os.set_blocking(self._wake, False)
+        return True
 
     def close(self) -> None:
         """Ends the thread and gives back the pipe."""
@@ -312,6 +310,7 @@ class _PeerReader(DULServiceProvider):
         if self.is_alive():
             self.join()
         with self._pipe_lock:
-            os.close(self._awake)
-            os.close(self._wake)
+            for end in (self._awake, self._wake):
+                if end >= 0:
+                    os.close(end)
             self._awake = self._wake = -1
