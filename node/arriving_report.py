@@ -7,8 +7,8 @@ from collections.abc import Callable
 from node.arriving import TooBig
 from node.records import Recorded
 
-MAXIMUM_BYTES = 2**24
-"""A hundred thousand references."""
+MAXIMUM_BYTES = 2**18
+"""A report about the largest request of ours (200 references) has 30 KB."""
 _GROWTH_BYTES = 2**14
 
 

@@ -138,6 +138,11 @@ class Proofs:
         )
         return self._database.read(lambda connection: connection.execute(query).scalar_one())
 
+    def knows(self, transaction_uid: str) -> bool:
+        """Whether a request was made under this UID, and is not forgotten with its study."""
+        query = select(COMMITMENT.c.transaction_uid).where(COMMITMENT.c.transaction_uid == transaction_uid)
+        return self._database.read(lambda connection: connection.execute(query).first() is not None)
+
     def reported(self, report: Report, *, patience: Patience, now: datetime) -> Filed:
         """A report has come: what it names becomes PROVEN, is asked about again, or is sent again (see ``Filed``)."""
         return self._database.write(lambda connection: steps.file_report(connection, report, patience, now))

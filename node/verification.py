@@ -46,7 +46,7 @@ class Prover:
         self._spool = spool
         self._now = now
         self._patience = commitment_report.patience_of(settings)
-        self._file = commitment_report.filing(ledger, settings, now)
+        self._filing = commitment_report.filing(ledger, settings, now)
         self._is_first_look = True
         self._complaint = ""
 
@@ -94,7 +94,7 @@ class Prover:
 
     def _on_report(self, encoded: bytes, transfer_syntax_uid: str, event_type: int) -> int:
         return commitment_report.answer(
-            encoded, transfer_syntax_uid, event_type, sent_by=self._archive.name, file=self._file
+            encoded, transfer_syntax_uid, event_type, sent_by=self._archive.name, filing=self._filing
         )
 
     def _request(self, group: Group, archive: commitment.Archive) -> None:

@@ -203,7 +203,7 @@ def test_a_port_that_is_taken_is_named_with_the_remedy(monkeypatch: pytest.Monke
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(CannotListen, match=rf"127\.0\.0\.1 port {port}: .*receiver\.port"):
-            listen(ReceiverSettings(port=port), intake=None, file_report=None)  # type: ignore[arg-type]
+            listen(ReceiverSettings(port=port), intake=None, filing=None)  # type: ignore[arg-type]
 
 
 def test_complaints_of_the_library_are_passed_on_without_what_they_quote(caplog: pytest.LogCaptureFixture) -> None:

@@ -20,7 +20,8 @@ from pynetdicom.sop_class import (
 )
 
 from node import commitment_report
-from node.commitment_report import NotAReport
+from node.arriving_report import MAXIMUM_BYTES
+from node.commitment_report import MOST_ITEMS, Filing, NotAReport
 from node.ledger import Ledger, LedgerUnavailable
 from node.proofs import Filed, Report
 from node.records import DeliveryState
@@ -108,6 +109,15 @@ def test_many_references_come_in_many_fragments(receiver: Receiver, ledger: Ledg
     assert states(ledger) == {DeliveryState.PROVEN: 2}
 
 
+def test_a_report_larger_than_any_about_a_request_of_ours_ends_the_association(
+    receiver: Receiver, ledger: Ledger
+) -> None:
+    others = tuple(f"2.25.{number}" for number in range(10**30, 10**30 + MAXIMUM_BYTES // 60))
+    assert send_report(receiver.port, report((*others, ONE, TWO))) is None
+    assert states(ledger) == {DeliveryState.DELIVERED: 2}
+    assert send_report(receiver.port, report()) == 0x0000
+
+
 def test_an_archive_that_proposes_no_role_may_report_all_the_same(receiver: Receiver, ledger: Ledger) -> None:
     """The requestor of an association is the user unless it says otherwise; some archives forget to say so."""
     ae = AE(ae_title="ARCHIVE")
@@ -158,10 +168,39 @@ class TestAnswer:
 
         with caplog.at_level(logging.ERROR):
             status = commitment_report.answer(
-                self.encoded(report()), ExplicitVRLittleEndian, 1, sent_by="pacs", file=away
+                self.encoded(report()),
+                ExplicitVRLittleEndian,
+                1,
+                sent_by="pacs",
+                filing=Filing(knows=lambda _: True, file=away),
             )
         assert status == 0x0213
         assert "database is locked" in caplog.text
+
+    def test_nothing_after_an_unknown_transaction_is_decoded(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        decoded: list[bytes] = []
+
+        def references(encoded: bytes, _: bool) -> tuple[set[str], dict[str, int]]:
+            decoded.append(encoded)
+            return set(), {}
+
+        monkeypatch.setattr(commitment_report, "_references", references)
+        filing = Filing(knows=lambda uid: uid == ASKED, file=lambda _: Filed.ANSWER)
+        unknown, known = self.encoded(report(transaction="2.25.666")), self.encoded(report())
+        statuses = [
+            commitment_report.answer(encoded, ExplicitVRLittleEndian, 1, sent_by="pacs", filing=filing)
+            for encoded in (unknown, known)
+        ]
+        assert (statuses, decoded) == ([0x0110, 0x0000], [known])
+
+    @pytest.mark.parametrize("sequence", [b"\x98\x11", b"\x99\x11", b"\x11\x11"])
+    def test_a_report_full_of_empty_items_is_refused_before_it_is_decoded(self, sequence: bytes) -> None:
+        items = b"\xfe\xff\x00\xe0\0\0\0\0" * (MOST_ITEMS + 1)
+        filler = b"\x08\x00" + sequence + b"SQ\0\0" + len(items).to_bytes(4, "little") + items
+        encoded = b"\x08\x00\x95\x11UI\x08\x002.25.77\0" + filler
+        with pytest.raises(NotAReport, match="more than 4096 items") as refused:
+            commitment_report.read(encoded, ExplicitVRLittleEndian, 1)
+        assert refused.value.status == 0x0213
 
     @pytest.mark.parametrize("implicit", [False, True])
     def test_both_native_transfer_syntaxes_are_read(self, implicit: bool) -> None:
