@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import tracemalloc
 import zlib
 from io import BytesIO
 
@@ -175,3 +176,49 @@ def test_a_small_file_that_inflates_without_end_is_given_up() -> None:
 def test_a_memoryview_is_read_in_place() -> None:
     with BytesIO(encoded(image(), ExplicitVRLittleEndian)).getbuffer() as view:
         assert read_header(view, ExplicitVRLittleEndian) == EXPECTED
+
+
+def deflated(content: bytes, level: int = 6) -> bytes:
+    deflater = zlib.compressobj(level, zlib.DEFLATED, -zlib.MAX_WBITS)
+    return deflater.compress(content) + deflater.flush()
+
+
+@given(
+    value=st.sampled_from([b"\0", b"\x7f\x01ab"]),
+    length=st.sampled_from([0, 2, 16382, 16384, 16386, 32768, 100_000, 3_000_000]),
+    level=st.sampled_from([0, 1, 9]),
+    undefined_lengths=st.booleans(),
+)
+def test_wherever_a_piece_ends_the_header_is_the_same(
+    value: bytes, length: int, level: int, undefined_lengths: bool
+) -> None:
+    private = struct.pack("<HH2sHL", 7, 0x1001, b"OB", 0, length) + (value * length)[:length]
+    content = private + encoded(image(undefined_lengths=undefined_lengths), ExplicitVRLittleEndian)
+    assert read_header(deflated(content, level), DeflatedExplicitVRLittleEndian) == EXPECTED
+
+
+def test_of_a_deflated_data_set_only_the_header_is_inflated() -> None:
+    """And so what comes after it need not even be whole; 64 KiB are stored in each block of level 0."""
+    content = deflated(encoded(image(), ExplicitVRLittleEndian) + bytes(2**18), level=0)
+    assert read_header(content[: 2**17] + b"\xff" * 1000, DeflatedExplicitVRLittleEndian) == EXPECTED
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        deflated(encoded(image(), ExplicitVRLittleEndian) + bytes(2**24), level=0),
+        deflated(struct.pack("<HH2sHL", 7, 0x1001, b"OB", 0, 2**24 - 2**18) + bytes(2**24 - 2**18)),
+        deflated(struct.pack("<HH2sHL", 7, 0x1001, b"OB", 0, 2**31) + bytes(2**25)),
+    ],
+    ids=["stored as it is", "big before the header", "without end"],
+)
+def test_however_big_it_is_a_piece_of_it_is_held_at_a_time(content: bytes) -> None:
+    tracemalloc.start()
+    try:
+        read_header(content, DeflatedExplicitVRLittleEndian)
+    except Unreadable:
+        assert len(content) < 2**16
+    finally:
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+    assert peak < 2**18
