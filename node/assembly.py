@@ -51,19 +51,36 @@ class Comparison:
     """The series that lack images."""
 
 
-def compare(received: Iterable[SeriesCount], archive: Iterable[SeriesCount]) -> Comparison:
-    """Counts of the series that came beside the archive's; series whose number the archive does not tell are whole."""
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Untold:
+    """There is an archive to ask about a study, and nothing to compare with."""
+
+    why: str
+    """The closing tells it."""
+    awaited: bool = False
+    """The archive may still answer."""
+
+
+def compare(received: Iterable[SeriesCount], archive: Iterable[SeriesCount]) -> Comparison | Untold:
+    """Counts of the series that came beside the archive's.
+
+    Images are missing as soon as the archive has more of one series; that none are missing it must have told of every
+    series that came. A number smaller than what came is none: the archive does not know all that there is.
+    """
     came = {series.series_instance_uid: series.instance_count or 0 for series in received}
     missing = expected = not_begun = 0
-    lacking = set()
+    lacking, told = set(), set()
     for series in archive:
         if series.series_instance_uid not in came:
             not_begun += series.modality == "MR"
-        elif series.instance_count is not None:
+        elif series.instance_count is not None and series.instance_count >= came[series.series_instance_uid]:
+            told.add(series.series_instance_uid)
             expected += series.instance_count
-            missing += max(0, series.instance_count - came[series.series_instance_uid])
+            missing += series.instance_count - came[series.series_instance_uid]
             if came[series.series_instance_uid] < series.instance_count:
                 lacking.add(series.series_instance_uid)
+    if not missing and (not came or told != set(came)):
+        return Untold(why="the sending archive tells no counts")
     return Comparison(
         missing=missing, expected=expected, mr_series_not_begun=not_begun, series_lacking=frozenset(lacking)
     )
@@ -109,15 +126,16 @@ def due(
     studies: Iterable[OpenStudy],
     rules: Rules,
     *,
-    compared: Mapping[int, Comparison],
+    compared: Mapping[int, Comparison | Untold],
     seen: Mapping[int, Seen],
     now: datetime,
 ) -> tuple[Closing, ...]:
     """The studies to close at ``now``.
 
     Args:
-        compared: for the studies (by ``study_id``) whose archive was asked after their last image. One that is whole
-            closes at once, one that lacks images only when the maximum is over.
+        compared: for the studies (by ``study_id``) that have an archive to ask, what it said after their last image.
+            One that is whole closes at once, one that lacks images only when the maximum is over; one that there is no
+            number for by the other rules, as soon as no answer is awaited.
         seen: for the studies whose images were looked at after the last of them came.
     """
     decided = (_decide(study, rules, compared.get(study.study_id), seen.get(study.study_id), now) for study in studies)
@@ -125,7 +143,7 @@ def due(
 
 
 def waiting(
-    studies: Iterable[OpenStudy], *, compared: Mapping[int, Comparison], seen: Mapping[int, Seen]
+    studies: Iterable[OpenStudy], *, compared: Mapping[int, Comparison | Untold], seen: Mapping[int, Seen]
 ) -> tuple[Waiting, ...]:
     """The studies of which more is expected, in words for the operator."""
     lacks = ((study.study_id, _lacks(compared.get(study.study_id), seen.get(study.study_id))) for study in studies)
@@ -133,10 +151,10 @@ def waiting(
 
 
 def _decide(
-    study: OpenStudy, rules: Rules, known: Comparison | None, seen: Seen | None, now: datetime
+    study: OpenStudy, rules: Rules, known: Comparison | Untold | None, seen: Seen | None, now: datetime
 ) -> Closing | None:
     series = seen.series_instance_uid if seen is not None and rules.early is not None else ""
-    lacking = known.series_lacking if known is not None else frozenset()
+    lacking = known.series_lacking if isinstance(known, Comparison) else frozenset()
     if seen is not None and rules.early is not None and _may_start(study, seen, lacking, rules.early, now):
         quiet = f"{seen.slices} slices, none new for {rules.early.series_quiet_s:g} s"
         reason = f"the series to be graded is whole ({quiet}), the rest may still come"
@@ -168,28 +186,37 @@ def _closing(study: OpenStudy, reason: str, last_received_at: datetime, series: 
     )
 
 
-def _why_now(study: OpenStudy, rules: Rules, known: Comparison | None, seen: Seen | None, now: datetime) -> str:
+def _why_now(
+    study: OpenStudy, rules: Rules, known: Comparison | Untold | None, seen: Seen | None, now: datetime
+) -> str:
     """Why the study is to be closed at ``now``; empty: it is not."""
     quiet_s, maximum_wait_s = rules.quiet_s_of.get(study.calling_ae_title, rules.quiet_s), rules.maximum_wait_s
     quiet = now - study.last_received_at >= timedelta(seconds=quiet_s)
     over = now - study.first_received_at >= timedelta(seconds=maximum_wait_s)
+    untold = f"; {known.why}" if isinstance(known, Untold) else ""
     if lack := _lacks(known, seen):
-        return f"{lack}, and {maximum_wait_s:g} s are over since the first image" if over else ""
-    if known is not None and not known.mr_series_not_begun:
+        return f"{lack}, and {maximum_wait_s:g} s are over since the first image{untold}" if over else ""
+    if isinstance(known, Comparison) and not known.mr_series_not_begun:
         return "all that the sending archive has"
-    if quiet and known is not None:
+    if quiet and isinstance(known, Comparison):
         series = known.mr_series_not_begun
         return f"no new image for {quiet_s:g} s; {series} MR series of the sending archive did not come at all"
-    if quiet:
-        return f"no new image for {quiet_s:g} s"
-    return f"still receiving {maximum_wait_s:g} s after the first image" if over else ""
+    if quiet and (over or not _is_awaited(known)):
+        return f"no new image for {quiet_s:g} s{untold}"
+    if over:  # in the middle of a transfer the archive is not asked
+        return f"still receiving {maximum_wait_s:g} s after the first image{'' if _is_awaited(known) else untold}"
+    return ""
 
 
-def _lacks(known: Comparison | None, seen: Seen | None) -> str:
-    """What is missing for sure. An archive that was asked knows better than the positions of slices."""
-    if known is not None and known.missing:
+def _is_awaited(known: Comparison | Untold | None) -> bool:
+    return isinstance(known, Untold) and known.awaited
+
+
+def _lacks(known: Comparison | Untold | None, seen: Seen | None) -> str:
+    """What is missing for sure. An archive that told the counts knows better than the positions of slices."""
+    if isinstance(known, Comparison) and known.missing:
         return f"{known.missing} of {known.expected} images that the sending archive has are missing"
-    if known is None and seen is not None and seen.missing_slices:
+    if not isinstance(known, Comparison) and seen is not None and seen.missing_slices:
         missing = "1 slice is" if seen.missing_slices == 1 else f"{seen.missing_slices} slices are"
         return f"{missing} missing between the {seen.slices} that came of the series to be graded"
     return ""

@@ -38,7 +38,11 @@ def run(settings: Settings, *, stop: threading.Event, on_ready: Callable[[], Non
     spool = Spool(settings.spool_dir, minimum_free_bytes=0)
     post = sending.Post(ledger, spool, settings, now)
     our_ae_title = settings.receiver.ae_title
-    enquiries = Enquiries(ledger, lambda asked, uid: query.series_counts(asked, our_ae_title, uid))
+    enquiries = Enquiries(
+        ledger,
+        lambda asked, uid: query.series_counts(asked, our_ae_title, uid),
+        ae_titles=[item.ae_title for item in settings.senders if item.query_host],
+    )
     ticks = Ticks(
         [
             Tick(
@@ -81,9 +85,9 @@ def close_studies(ledger: Ledger, settings: Settings, now: Now, enquiries: Enqui
     """Close every study that is due, unless an image came meanwhile; note what the others wait for."""
     studies = ledger.open_studies()
     looks.forget_all_but(studies)
-    compared = enquiries.known_of(studies)
     rules = _rules(settings)
     moment = now()
+    compared = enquiries.known_of(studies, moment)
     seen = looks.at_quiet_series_of(studies, rules.early.series_quiet_s, moment) if rules.early else {}
     ripe = {closing.study_id for closing in assembly.due(studies, rules, compared=compared, seen=seen, now=moment)}
     seen = {**seen, **looks.at_all_of([study for study in studies if study.study_id in ripe])}

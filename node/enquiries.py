@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from node import assembly
-from node.assembly import Comparison
+from node.assembly import Comparison, Untold
 from node.ledger import Ledger
 from node.query import QueryError
 from node.records import OpenStudy, SeriesCount
@@ -21,6 +21,9 @@ from node.settings import SenderSettings
 ASK_AFTER = timedelta(seconds=2)
 """Since the last image: in the middle of a transfer the answer would be of no use."""
 ASK_AGAIN_AFTER = timedelta(seconds=10)
+ANSWER_WITHIN = timedelta(seconds=60)
+"""A study that would close by other rules waits so long for the first answer: longer than a query that fails takes."""
+_AWAITED = "the sending archive did not answer in time"
 
 _log = logging.getLogger(__name__)
 
@@ -33,18 +36,20 @@ class _Answer:
     about: datetime
     """When the last image had come that the answer was compared with."""
     asked_at: datetime
-    comparison: Comparison | None
-    """None where the archive did not tell."""
+    comparison: Comparison | Untold
 
 
 class Enquiries:
-    """Each sender is asked in a thread of its own: ``ask``; anybody may look: ``known``."""
+    """Each sender is asked in a thread of its own: ``ask``; the thread that closes studies looks: ``known_of``."""
 
-    def __init__(self, ledger: Ledger, ask_archive: AskArchive) -> None:
+    def __init__(self, ledger: Ledger, ask_archive: AskArchive, *, ae_titles: Collection[str]) -> None:
+        """``ae_titles`` of the senders that are asked."""
         self._ledger = ledger
         self._ask_archive = ask_archive
+        self._ae_titles = frozenset(ae_titles)
         self._lock = threading.Lock()
         self._answers: dict[int, _Answer] = {}
+        self._awaited_since: dict[tuple[int, datetime], datetime] = {}
 
     def ask(self, sender: SenderSettings, now: Callable[[], datetime]) -> None:
         """Asks about every study of this sender that has paused, and forgets those that are closed."""
@@ -54,15 +59,21 @@ class Enquiries:
             if study.calling_ae_title == sender.ae_title and self._is_worth_asking(study, now()):
                 self._ask_about(study, sender, now())
 
-    def known(self, study: OpenStudy) -> Comparison | None:
-        """What its archive said after its last image; None where it was not asked since, or did not tell."""
+    def known_of(self, studies: Collection[OpenStudy], now: datetime) -> Mapping[int, Comparison | Untold]:
+        """Of the studies that have an archive to ask: what it said after their last image."""
+        asked = [study for study in studies if study.calling_ae_title in self._ae_titles]
+        keys = {(study.study_id, study.last_received_at) for study in asked}
+        # from the first look, not from the last image: after a restart they have not been asked either
+        self._awaited_since = {key: self._awaited_since.get(key, now) for key in keys}
+        return {study.study_id: self._known(study, now) for study in asked}
+
+    def _known(self, study: OpenStudy, now: datetime) -> Comparison | Untold:
         with self._lock:
             answer = self._answers.get(study.study_id)
-        return answer.comparison if answer is not None and answer.about == study.last_received_at else None
-
-    def known_of(self, studies: Collection[OpenStudy]) -> Mapping[int, Comparison]:
-        found = {study.study_id: self.known(study) for study in studies}
-        return {study_id: known for study_id, known in found.items() if known is not None}
+        if answer is not None and answer.about == study.last_received_at:
+            return answer.comparison
+        waited = now - self._awaited_since[study.study_id, study.last_received_at]
+        return Untold(why=_AWAITED, awaited=waited < ANSWER_WITHIN)
 
     def _is_worth_asking(self, study: OpenStudy, now: datetime) -> bool:
         with self._lock:
@@ -77,7 +88,7 @@ class Enquiries:
             comparison = assembly.compare(came, self._ask_archive(sender, study.study_instance_uid))
         except QueryError as error:
             _log.warning("not told how many images there are: %s", error, extra={"study_id": study.study_id})
-            comparison = None
+            comparison = Untold(why=f"the sending archive could not be asked: {error}")
         with self._lock:
             self._answers[study.study_id] = _Answer(study.last_received_at, now, comparison)
 

@@ -125,7 +125,10 @@ def _question(study_instance_uid: str) -> Dataset:
 
 
 def _count(answer: Dataset) -> SeriesCount:
-    told = str(answer.get("NumberOfSeriesRelatedInstances", "") or "").strip()
+    try:
+        told = str(answer.get("NumberOfSeriesRelatedInstances", "") or "").strip()
+    except (ValueError, TypeError, OverflowError):  # pydicom's words for what is no number
+        told = ""
     return SeriesCount(
         series_instance_uid=str(answer.get("SeriesInstanceUID", "")),
         modality=str(answer.get("Modality", "") or ""),

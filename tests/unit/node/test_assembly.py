@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from node.assembly import LAST_OF_ALL, Comparison, EarlyStart, Rules, Seen, compare, due, waiting
+from node.assembly import LAST_OF_ALL, Comparison, EarlyStart, Rules, Seen, Untold, compare, due, waiting
 from node.records import OpenStudy, SeriesCount
 
 NOON = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
@@ -118,17 +118,30 @@ class TestCompare:
         known = compare([series("1", 10), series("2", 3)], [series("1", 15), series("2", 3)])
         assert known == Comparison(missing=5, expected=18, mr_series_not_begun=0, series_lacking=frozenset({"1"}))
 
-    def test_more_than_the_archive_tells_is_not_less_than_nothing_missing(self) -> None:
-        assert compare([series("1", 20)], [series("1", 15)]).missing == 0
+    NOTHING_TOLD = Untold(why="the sending archive tells no counts")
 
-    def test_a_series_whose_number_the_archive_does_not_tell_counts_as_whole(self) -> None:
-        assert compare([series("1", 10)], [series("1", None)]) == Comparison(
-            missing=0, expected=0, mr_series_not_begun=0
-        )
+    def test_an_archive_that_tells_fewer_than_came_does_not_know_all_that_there_is(self) -> None:
+        assert compare([series("1", 20)], [series("1", 15)]) == self.NOTHING_TOLD
+
+    def test_an_archive_that_tells_nothing_does_not_make_a_study_whole(self) -> None:
+        assert compare([series("1", 10)], []) == self.NOTHING_TOLD
+        assert compare([series("1", 10)], [series("1", None)]) == self.NOTHING_TOLD
+        assert compare([series("1", 10)], [series("9", 10)]) == self.NOTHING_TOLD
+        assert compare([], []) == self.NOTHING_TOLD
+
+    def test_one_series_without_a_number_is_enough_not_to_know_that_all_is_here(self) -> None:
+        came = [series("1", 10), series("2", 5)]
+        assert compare(came, [series("1", 10), series("2", None)]) == self.NOTHING_TOLD
+        assert compare(came, [series("1", 10)]) == self.NOTHING_TOLD
+
+    def test_images_that_are_missing_for_sure_are_missing_whatever_is_not_told_of_others(self) -> None:
+        known = compare([series("1", 10), series("2", 5)], [series("1", 12), series("2", None)])
+        assert known == Comparison(missing=2, expected=12, mr_series_not_begun=0, series_lacking=frozenset({"1"}))
 
     def test_series_that_did_not_begin_are_counted_where_they_are_mr(self) -> None:
         archive = [series("1", 10), series("2", 30), series("3", 1, "SR")]
-        assert compare([series("1", 10)], archive).mr_series_not_begun == 1
+        known = compare([series("1", 10)], archive)
+        assert known == Comparison(missing=0, expected=10, mr_series_not_begun=1)
 
 
 class TestDueWithTheArchivesCount:
@@ -166,6 +179,42 @@ class TestDueWithTheArchivesCount:
 
 
 RULES = Rules(quiet_s=30, maximum_wait_s=3600)
+
+
+class TestDueWithoutTheArchivesCount:
+    NO_COUNTS = Untold(why="the sending archive tells no counts")
+    AWAITED = Untold(why="the sending archive did not answer in time", awaited=True)
+
+    def decide(self, answer: Untold, after_s: float, looked: Seen | None = None, quiet_s: float = 30) -> str:
+        closings = due(
+            [study(NOON, NOON)],
+            Rules(quiet_s=quiet_s, maximum_wait_s=3600),
+            now=NOON + timedelta(seconds=after_s),
+            compared={7: answer},
+            seen={7: looked} if looked else {},
+        )
+        return closings[0].reason.removeprefix("closed with 15 images: ") if closings else ""
+
+    def test_the_quiet_time_decides_and_the_reason_says_why(self) -> None:
+        assert self.decide(self.NO_COUNTS, 29) == ""
+        assert self.decide(self.NO_COUNTS, 30) == "no new image for 30 s; the sending archive tells no counts"
+
+    def test_a_gap_between_the_slices_is_waited_for(self) -> None:
+        looked = seen(missing=12, slices=26)
+        assert self.decide(self.NO_COUNTS, 3599, looked) == ""
+        assert self.decide(self.NO_COUNTS, 3600, looked) == (
+            "12 slices are missing between the 26 that came of the series to be graded, "
+            "and 3600 s are over since the first image; the sending archive tells no counts"
+        )
+
+    def test_a_quiet_study_waits_for_the_first_answer_until_the_longest_wait_is_over(self) -> None:
+        assert self.decide(self.AWAITED, 1, quiet_s=1) == self.decide(self.AWAITED, 3599) == ""
+        assert self.decide(self.AWAITED, 3600) == "no new image for 30 s; the sending archive did not answer in time"
+
+    def test_of_a_study_that_still_receives_nobody_was_asked(self) -> None:
+        now = NOON + timedelta(hours=1)
+        (closing,) = due([study(NOON, now)], RULES, now=now, compared={7: self.AWAITED}, seen={})
+        assert closing.reason == "closed with 15 images: still receiving 3600 s after the first image"
 
 
 def seen(*, missing: int = 0, slices: int = 15, at: datetime = NOON, uid: str = "1.2.3.1") -> Seen:

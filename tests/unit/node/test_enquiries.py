@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from node.assembly import Comparison
+from node.assembly import Comparison, Untold
 from node.enquiries import Enquiries
 from node.ledger import Ledger
 from node.query import QueryError
@@ -13,6 +13,7 @@ from node.settings import SenderSettings
 from tests.unit.node.received_instances import after, image
 
 SENDER = SenderSettings(ae_title="MODALITY", query_host="127.0.0.1")
+AWAITED = Untold(why="the sending archive did not answer in time", awaited=True)
 
 
 class Archive:
@@ -29,6 +30,10 @@ class Archive:
         return (SeriesCount(series_instance_uid="1.2.3.1", modality="MR", instance_count=self.count),)
 
 
+def enquiries_of(ledger: Ledger, archive: Archive) -> Enquiries:
+    return Enquiries(ledger, archive, ae_titles=[SENDER.ae_title])
+
+
 def receive(ledger: Ledger, number: int, at: datetime) -> OpenStudy:
     ledger.record_instance(image(number, at=at))
     (study,) = ledger.open_studies()
@@ -37,27 +42,29 @@ def receive(ledger: Ledger, number: int, at: datetime) -> OpenStudy:
 
 def test_a_study_that_pauses_is_compared_with_the_archive(ledger: Ledger) -> None:
     archive = Archive(3)
-    enquiries = Enquiries(ledger, archive)
+    enquiries = enquiries_of(ledger, archive)
     study = receive(ledger, 1, after(0))
     enquiries.ask(SENDER, lambda: after(1))
     assert archive.asked == []
-    assert enquiries.known(study) is None
+    assert enquiries.known_of([study], after(1)) == {study.study_id: AWAITED}
     enquiries.ask(SENDER, lambda: after(2))
     assert archive.asked == ["1.2.3"]
     lacking = frozenset({"1.2.3.1"})
-    assert enquiries.known(study) == Comparison(missing=2, expected=3, mr_series_not_begun=0, series_lacking=lacking)
+    known = Comparison(missing=2, expected=3, mr_series_not_begun=0, series_lacking=lacking)
+    assert enquiries.known_of([study], after(2)) == {study.study_id: known}
 
 
 def test_an_image_that_comes_later_makes_the_answer_worthless(ledger: Ledger) -> None:
-    enquiries = Enquiries(ledger, Archive(1))
+    enquiries = enquiries_of(ledger, Archive(1))
     receive(ledger, 1, after(0))
     enquiries.ask(SENDER, lambda: after(2))
-    assert enquiries.known(receive(ledger, 2, after(3))) is None
+    study = receive(ledger, 2, after(3))
+    assert enquiries.known_of([study], after(3)) == {study.study_id: AWAITED}
 
 
 def test_it_is_asked_again_after_a_while_only(ledger: Ledger) -> None:
     archive = Archive(3)
-    enquiries = Enquiries(ledger, archive)
+    enquiries = enquiries_of(ledger, archive)
     receive(ledger, 1, after(0))
     times = iter([after(seconds) for seconds in (2, 2, 3, 11, 12, 12, 13)])
     for _ in range(5):
@@ -65,16 +72,33 @@ def test_it_is_asked_again_after_a_while_only(ledger: Ledger) -> None:
     assert len(archive.asked) == 2
 
 
-def test_an_archive_that_does_not_tell_leaves_the_quiet_time(ledger: Ledger) -> None:
-    enquiries = Enquiries(ledger, Archive(None))
+def test_an_archive_that_cannot_be_asked_leaves_the_quiet_time_and_why(ledger: Ledger) -> None:
+    enquiries = enquiries_of(ledger, Archive(None))
     study = receive(ledger, 1, after(0))
     enquiries.ask(SENDER, lambda: after(2))
-    assert enquiries.known(study) is None
-    assert enquiries.known_of([study]) == {}
+    untold = Untold(why="the sending archive could not be asked: it does not answer")
+    assert enquiries.known_of([study], after(2)) == {study.study_id: untold}
+
+
+def test_the_first_answer_is_awaited_for_a_minute_from_the_first_look(ledger: Ledger) -> None:
+    enquiries = enquiries_of(ledger, Archive(1))
+    study = receive(ledger, 1, after(0))
+    hour = 3600
+    assert enquiries.known_of([study], after(hour)) == {study.study_id: AWAITED}, "the node was down meanwhile"
+    assert enquiries.known_of([study], after(hour + 59)) == {study.study_id: AWAITED}
+    late = Untold(why=AWAITED.why, awaited=False)
+    assert enquiries.known_of([study], after(hour + 60)) == {study.study_id: late}
+
+
+def test_a_sender_that_cannot_be_asked_is_not_awaited(ledger: Ledger) -> None:
+    study = receive(ledger, 1, after(0))
+    assert Enquiries(ledger, Archive(1), ae_titles=["OTHER"]).known_of([study], after(1)) == {}
 
 
 def test_studies_of_another_sender_are_not_its_business(ledger: Ledger) -> None:
     archive = Archive(3)
     receive(ledger, 1, after(0))
-    Enquiries(ledger, archive).ask(SenderSettings(ae_title="OTHER", query_host="h"), lambda: after(5))
+    Enquiries(ledger, archive, ae_titles=["OTHER"]).ask(
+        SenderSettings(ae_title="OTHER", query_host="h"), lambda: after(5)
+    )
     assert archive.asked == []

@@ -63,7 +63,7 @@ class Node:
 
     def close(self, at: datetime) -> StudyRecord:
         """What the newest generation is after a look at this moment."""
-        nobody = Enquiries(self.ledger, lambda _sender, _uid: ())
+        nobody = Enquiries(self.ledger, lambda _sender, _uid: (), ae_titles=())
         close_studies(self.ledger, self.settings, lambda: at, nobody, self.looks)
         return self.newest
 
