@@ -6,6 +6,7 @@ An unknown key or a bad value is a refusal at start that names the key. Environm
 
 from __future__ import annotations
 
+import os
 import tomllib
 from pathlib import Path
 from typing import Any, Literal
@@ -14,9 +15,21 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
 from node.settings_delivery import ArchiveSettings, DeliverySettings
+from node.settings_environment import complaints
 from node.settings_monitoring import MonitoringSettings, NoticeSettings
 from node.settings_proof import ProofSettings, RetentionSettings
-from node.settings_values import Address, AeTitle, OutputName, Port, SettingsTable, checked_ae_title
+from node.settings_values import (
+    Address,
+    AeTitle,
+    Count,
+    Megabytes,
+    OutputName,
+    Port,
+    Seconds,
+    SettingsTable,
+    Timeout,
+    checked_ae_title,
+)
 
 __all__ = ["ArchiveSettings", "DeliverySettings", "Settings", "SettingsError", "checked_ae_title", "load"]
 
@@ -40,7 +53,7 @@ class NodeSettings(SettingsTable):
     """What runs here: a machine that only grades for another one has its workers alone."""
     workers: int = Field(default=1, ge=1, le=64)
     """Processes that grade, one study at a time each; more than one need PostgreSQL."""
-    worker_dead_after_s: float = Field(default=60, ge=2)
+    worker_dead_after_s: Seconds = Field(default=60, ge=2)
     """A worker that gives no sign for so long is dead: the others take its study."""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     log_format: Literal["plain", "json"] = "plain"
@@ -76,13 +89,13 @@ class ReceiverSettings(SettingsTable):
     """Holds the token that a request must bear; readable by its owner alone."""
     maximum_associations: int = Field(default=100, ge=1, le=1000)
     maximum_associations_per_address: int = Field(default=50, ge=1, le=1000)
-    maximum_object_mb: int = Field(default=4096, ge=1)
-    maximum_pdu_bytes: int = Field(default=0, ge=0)
+    maximum_object_mb: Megabytes = Field(default=4096, ge=1)
+    maximum_pdu_bytes: int = Field(default=0, ge=0, le=2**32 - 1)
     """0 = unlimited: 1.25 times faster than 16 KiB with the peers measured."""
-    acse_timeout_s: float = Field(default=30, gt=0)
-    dimse_timeout_s: float = Field(default=60, gt=0)
-    network_timeout_s: float = Field(default=120, gt=0)
-    minimum_free_mb: int = Field(default=2048, ge=0)
+    acse_timeout_s: Timeout = Field(default=30, gt=0)
+    dimse_timeout_s: Timeout = Field(default=60, gt=0)
+    network_timeout_s: Timeout = Field(default=120, gt=0)
+    minimum_free_mb: Megabytes = Field(default=2048, ge=0)
     """Below this much free disk associations are refused, and every C-STORE of those that are open is answered 0xA700
     (out of resources); nothing is deleted."""
 
@@ -105,27 +118,27 @@ class ReceiverSettings(SettingsTable):
 
 
 class AssemblySettings(SettingsTable):
-    quiet_s: float = Field(default=30, gt=0)
+    quiet_s: Seconds = Field(default=30, gt=0)
     """A study closes when no new image came for this long."""
-    maximum_wait_s: float = Field(default=3600, gt=0)
+    maximum_wait_s: Seconds = Field(default=3600, gt=0)
     """... and at the latest this long after its first image."""
     start_early: bool = False
     """Grade as soon as the T2 sagittal series is whole, while the rest of the study still arrives."""
-    series_quiet_s: float = Field(default=10, gt=0)
+    series_quiet_s: Seconds = Field(default=10, gt=0)
     """With ``start_early``: that series is whole when no slice lacks and no new image of it came for this long."""
 
 
 class InferenceSettings(SettingsTable):
     device: str = Field(default="auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$")
-    threads: int = Field(default=0, ge=0)
+    threads: int = Field(default=0, ge=0, le=1024)
     """CPU threads of the worker; 0 = as many as there are cores."""
-    minimum_slices: int = Field(default=5, ge=1)
+    minimum_slices: Count = Field(default=5, ge=1)
     """The service declines a T2 sagittal series with fewer slices."""
     withhold_levels_below: float = Field(default=0.5, ge=0, le=1)
     """Discs whose level is less sure than this are numbered from below instead of named."""
-    maximum_attempts: int = Field(default=2, ge=1)
+    maximum_attempts: Count = Field(default=2, ge=1)
     """A study that has taken its worker down this often waits for the operator instead."""
-    time_limit_s: float = Field(default=600, gt=0)
+    time_limit_s: Seconds = Field(default=600, gt=0)
     """A study that takes longer hangs: its worker is ended, and started again."""
 
 
@@ -156,7 +169,7 @@ class SenderSettings(SettingsTable):
     """What is known of one that sends studies."""
 
     ae_title: AeTitle
-    quiet_s: float | None = Field(default=None, gt=0)
+    quiet_s: Seconds | None = Field(default=None, gt=0)
     """In place of assembly.quiet_s, for its studies."""
     priority: int = Field(default=0, ge=-9, le=9)
     """Of its studies: the higher is served first, but none waits for ever; see ``delivery.priority_head_start_s``."""
@@ -259,12 +272,22 @@ def load(path: Path | None) -> Settings:
             raise SettingsError(f"cannot read the settings file {path}: {error.strerror}") from error
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise SettingsError(f"{path} is not valid TOML: {error}") from error
+    if strange := complaints(os.environ, _keys()):
+        raise SettingsError("\n".join(["bad settings in the environment:", *strange]))
     try:
         return Settings(**content)
     except ValidationError as error:
         lines = [f"{'.'.join(map(str, item['loc'])) or 'settings'}: {_sentence(item)}" for item in error.errors()]
         source = str(path) if path is not None else "the environment"
         raise SettingsError("\n".join([f"bad settings in {source}:", *lines])) from error
+
+
+def _keys() -> dict[str, tuple[str, ...]]:
+    """Those of each table; none for a list of tables."""
+    return {
+        name: tuple(kind.model_fields) if isinstance(kind := field.annotation, type(SettingsTable)) else ()
+        for name, field in Settings.model_fields.items()
+    }
 
 
 def _sentence(item: Any) -> str:

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, model_validator
 
-from node.settings_values import AeTitle, OutputName, Port, SettingsTable
+from node.settings_values import AeTitle, Count, OutputName, Port, Seconds, SettingsTable, Timeout
 
 TransferSyntaxName = Literal[
     "explicit_vr_little_endian",
@@ -21,17 +21,23 @@ LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
 class DeliverySettings(SettingsTable):
-    first_delay_s: float = Field(default=5, gt=0)
-    maximum_delay_s: float = Field(default=900, gt=0)
-    give_up_after_s: float = Field(default=7 * 86400, gt=0)
+    first_delay_s: Seconds = Field(default=5, gt=0)
+    maximum_delay_s: Seconds = Field(default=900, gt=0)
+    give_up_after_s: Seconds = Field(default=7 * 86400, gt=0)
     """A delivery that has not arrived by then is a dead letter."""
-    breaker_failures: int = Field(default=3, ge=1)
+    breaker_failures: Count = Field(default=3, ge=1)
     """Failures in a row after which an archive is only probed until it answers."""
-    warning_retries: int = Field(default=0, ge=0)
+    warning_retries: Count = Field(default=0, ge=0)
     """How often an object that was stored with a warning is sent again in the hope of a plain success."""
-    connect_timeout_s: float = Field(default=10, gt=0)
-    priority_head_start_s: float = Field(default=3600, gt=0)
+    connect_timeout_s: Timeout = Field(default=10, gt=0)
+    priority_head_start_s: Seconds = Field(default=3600, gt=0)
     """A study is served as if it had waited this much longer for each step of priority."""
+
+    @model_validator(mode="after")
+    def _delays_grow(self) -> DeliverySettings:
+        if self.first_delay_s > self.maximum_delay_s:
+            raise ValueError(f"first_delay_s = {self.first_delay_s:g} is longer than maximum_delay_s")
+        return self
 
 
 class ArchiveSettings(SettingsTable):

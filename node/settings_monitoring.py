@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator, model_validator
 
-from node.settings_values import SettingsTable
+from node.settings_values import Megabytes, Seconds, SettingsTable, Timeout
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
@@ -19,26 +19,26 @@ class MonitoringSettings(SettingsTable):
     host: str = "127.0.0.1"
     port: int = Field(default=9112, ge=0, le=65535)
     """Of /metrics and /health; 0 = none."""
-    archive_down_after_s: float = Field(default=900, gt=0)
+    archive_down_after_s: Seconds = Field(default=900, gt=0)
     """An archive that has not answered for this long is down."""
-    queue_too_old_s: float = Field(default=3600, gt=0)
+    queue_too_old_s: Seconds = Field(default=3600, gt=0)
     """A study that is whole should have been graded by then."""
-    delivery_too_old_s: float = Field(default=86400, gt=0)
+    delivery_too_old_s: Seconds = Field(default=86400, gt=0)
     """A result should have arrived by then."""
-    silent_after_s: float = Field(default=30, ge=5)
+    silent_after_s: Seconds = Field(default=30, ge=5)
     """A process of the node that has given no sign of life for this long hangs, or is dead."""
-    disk_low_mb: int = Field(default=0, ge=0)
+    disk_low_mb: Megabytes = Field(default=0, ge=0)
     """0: receiver.minimum_free_mb, below which nothing is received."""
 
 
 class NoticeSettings(SettingsTable):
     events: tuple[EventName, ...] = ("dead_letter", "study_failed", "archive_down", "disk_low", "health_red")
     """What is told; the end of an outage is told with its beginning."""
-    gather_s: float = Field(default=600, ge=0)
+    gather_s: Seconds = Field(default=600, ge=0)
     """Dead letters of an archive, and failed studies, are told at most this often, all that came meanwhile together."""
-    alarm_after_s: float = Field(default=60, ge=0)
+    alarm_after_s: Seconds = Field(default=60, ge=0)
     """A red health check is told when it has been red for this long."""
-    timeout_s: float = Field(default=10, gt=0)
+    timeout_s: Timeout = Field(default=10, gt=0)
     webhook_url: str = ""
     """Empty: none."""
     webhook_token_file: Path | None = None

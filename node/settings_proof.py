@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from pydantic import Field, model_validator
 
-from node.settings_values import SettingsTable
+from node.settings_values import Count, Days, Seconds, SettingsTable, Timeout
 
 
 class ProofSettings(SettingsTable):
     """How an archive's proof that it holds a result is waited for."""
 
-    report_wait_s: float = Field(default=5, ge=0)
+    report_wait_s: Timeout = Field(default=5, ge=0)
     """How long the association of a request is kept, for archives that report on it."""
-    overdue_s: float = Field(default=600, gt=0)
+    overdue_s: Seconds = Field(default=600, gt=0)
     """A report that has not come by then is asked for again; the waits double ..."""
-    maximum_delay_s: float = Field(default=6 * 3600, gt=0)
+    maximum_delay_s: Seconds = Field(default=6 * 3600, gt=0)
     """... up to this, for as long as it takes."""
-    sent_again: int = Field(default=3, ge=0)
+    sent_again: Count = Field(default=3, ge=0)
     """How often a result that an archive took, and does not hold, is sent to it again before it is a dead letter."""
 
 
@@ -24,11 +24,11 @@ class RetentionSettings(SettingsTable):
     """When what is proven may be deleted. Nothing else ever is."""
 
     keep_everything: bool = False
-    images_days: float = Field(default=30, gt=0)
+    images_days: Days = Field(default=30, gt=0)
     """After the last proof: the images that were received."""
-    results_days: float = Field(default=90, gt=0)
+    results_days: Days = Field(default=90, gt=0)
     """After the last proof: the files of the results."""
-    rows_days: float = Field(default=3650, gt=0)
+    rows_days: Days = Field(default=3650, gt=0)
     """After the last proof: what the ledger knows of the study."""
     without_proof: bool = False
     """True: where ``archives.proof`` is "none" the archive's answer that it has stored a result counts as proof."""

@@ -23,6 +23,14 @@ def _address(value: str) -> str:
 AeTitle = Annotated[str, AfterValidator(checked_ae_title)]
 Address = Annotated[str, AfterValidator(_address)]
 Port = Annotated[int, Field(ge=1, le=65535)]
+# the lower bound stands at each key: of two bounds of the same kind only one would hold
+Seconds = Annotated[float, Field(le=10 * 365 * 86400, allow_inf_nan=False)]
+"""At most ten years: a time that is that much later can still be reckoned with."""
+Timeout = Annotated[float, Field(le=86400, allow_inf_nan=False)]
+"""Of a connection, in seconds; a socket takes no more than some weeks."""
+Days = Annotated[float, Field(le=36500, allow_inf_nan=False)]
+Megabytes = Annotated[int, Field(le=2**30)]
+Count = Annotated[int, Field(le=1_000_000)]
 OutputName = Literal[
     "measurement_report",
     "text_report",

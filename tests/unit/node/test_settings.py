@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from pydantic import ValidationError
 
 from node.settings import Settings, SettingsError, load
+from node.settings_values import SettingsTable
 
 
 def written(folder: Path, content: str) -> Path:
@@ -151,3 +154,72 @@ def test_the_spool_lies_in_the_data_folder_unless_it_is_shared(tmp_path: Path) -
     assert load(written(tmp_path, '[node]\ndata_dir = "/var/a"\n')).spool_dir == Path("/var/a/spool")
     shared = '[node]\ndata_dir = "/var/a"\nspool_dir = "/mnt/shared"\n'
     assert load(written(tmp_path, shared)).spool_dir == Path("/mnt/shared")
+
+
+def _numbers() -> list[tuple[str, str]]:
+    """Table and key of every setting that is a number."""
+    found = []
+    for table, field in Settings.model_fields.items():
+        kind = get_args(field.annotation)[0] if get_args(field.annotation) else field.annotation
+        assert isinstance(kind, type(SettingsTable))
+        for key, inner in kind.model_fields.items():
+            words = set(re.findall(r"\w+", str(inner.annotation)))
+            found += [(table, key)] if words & {"int", "float"} else []
+    return found
+
+
+def test_the_numbers_are_found() -> None:
+    assert {("delivery", "give_up_after_s"), ("retention", "rows_days"), ("senders", "quiet_s")} < set(_numbers())
+
+
+@pytest.mark.parametrize(("table", "key"), _numbers())
+@pytest.mark.parametrize("value", ["inf", "1e15"])
+def test_no_number_is_so_large_that_nothing_can_be_reckoned_with_it(
+    tmp_path: Path, table: str, key: str, value: str
+) -> None:
+    several = {"senders": 'ae_title = "CT"', "archives": 'name = "a"\nae_title = "A"\nhost = "h"\nport = 104'}
+    head = f"[[{table}]]\n{several[table]}" if table in several else f"[{table}]"
+    file = written(tmp_path, f"{head.replace('port = 104', '') if key == 'port' else head}\n{key} = {value}\n")
+    with pytest.raises(SettingsError, match=rf"{table}(\.0)?\.{key}: "):
+        load(file)
+
+
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [
+        ("[delivery]\ngive_up_after_s = 1e12\n", r"delivery\.give_up_after_s: .*less than or equal to 315360000"),
+        ("[retention]\nrows_days = 1e7\n", r"retention\.rows_days: .*less than or equal to 36500"),
+        ("[delivery]\nconnect_timeout_s = 1e7\n", r"delivery\.connect_timeout_s: .*less than or equal to 86400"),
+        ("[notices]\ngather_s = -1\n", r"notices\.gather_s: .*greater than or equal to 0"),
+        ("[node]\nworker_dead_after_s = 1\n", r"node\.worker_dead_after_s: .*greater than or equal to 2"),
+        ("[delivery]\nfirst_delay_s = 901\n", r"delivery: .*first_delay_s = 901 is longer than maximum_delay_s"),
+    ],
+)
+def test_a_time_without_end_is_refused(tmp_path: Path, content: str, complaint: str) -> None:
+    with pytest.raises(SettingsError, match=complaint):
+        load(written(tmp_path, content))
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "SPINENODE_FOO__BAR",
+        "SPINENODE_DELIVERYFIRST",
+        "SPINENODE_DELIVERY_FIRST_DELAY_S",
+        "SPINENODE_DELIVERY__FIRST_DELAY",
+        "spinenode_foo__bar",
+        "SPINENODE_ARCHIVES__0__HOST",
+        "SPINENODE_DELIVERY__",
+    ],
+)
+def test_a_variable_that_names_no_setting_is_refused_by_its_name(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setenv(name, "1")
+    with pytest.raises(SettingsError, match=f"{name}: this environment variable names no"):
+        load(None)
+
+
+def test_variables_that_others_read_are_let_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("SPINENODE_CONFIG", "SPINENODE_DATA", "SPINENODE_OHIF", "SPINENODES_FOO"):
+        monkeypatch.setenv(name, "1")
+    monkeypatch.setenv("spinenode_receiver__port", "105")
+    assert load(None).receiver.port == 105
