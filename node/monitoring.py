@@ -13,6 +13,7 @@ import socket
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import datetime
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -29,6 +30,8 @@ ALARM_EVERY_S = 2.0
 LISTEN_AGAIN_S = 10.0
 SILENT_FOR_S = 10.0
 """A connection that says nothing for this long is closed."""
+ASKED_WITHIN_S = 5.0
+"""A question is whole by then, however slowly it drips, or its connection is closed."""
 MOST_AT_ONCE = 16
 
 logger = logging.getLogger(__name__)
@@ -114,6 +117,26 @@ class _Answer(BaseHTTPRequestHandler):
     timeout = SILENT_FOR_S
     server_version = "spinenode"
     sys_version = ""
+
+    def setup(self) -> None:
+        super().setup()
+        self._too_late = threading.Timer(ASKED_WITHIN_S, self._hang_up)
+        self._too_late.daemon = True
+        self._too_late.start()
+
+    def parse_request(self) -> bool:
+        try:
+            return super().parse_request()
+        finally:
+            self._too_late.cancel()
+
+    def finish(self) -> None:
+        self._too_late.cancel()
+        super().finish()
+
+    def _hang_up(self) -> None:
+        with suppress(OSError):  # it ended by itself
+            self.connection.shutdown(socket.SHUT_RDWR)
 
     def do_GET(self) -> None:
         path = self.path.partition("?")[0]

@@ -287,6 +287,33 @@ def test_many_silent_connections_do_not_take_all_places_for_ever(
                 connection.close()
 
 
+def test_questions_that_drip_do_not_take_all_places_for_ever(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(monitoring, "ASKED_WITHIN_S", 0.5)
+    open_ledger(settings.database_url).close()
+    with running(settings) as address:
+        get(f"{address}/health")
+        port = settings.monitoring.port
+        places = [socket.create_connection(("127.0.0.1", port)) for _ in range(monitoring.MOST_AT_ONCE)]
+        open_ones = set(places)
+
+        def each_has_ended() -> bool:
+            for connection in tuple(open_ones):
+                try:
+                    connection.send(b"G")
+                except OSError:
+                    open_ones.discard(connection)
+            return not open_ones
+
+        try:
+            until(each_has_ended)
+            assert get(f"{address}/health")[0] == 200
+        finally:
+            for connection in places:
+                connection.close()
+
+
 def test_without_a_port_notices_are_told_all_the_same(tmp_path: Path) -> None:
     with hook_server.running() as hook:
         wanted = NoticeSettings(webhook_url=hook.url)
