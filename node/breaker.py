@@ -53,6 +53,8 @@ class Health:
     """What it, or the network, said last."""
     last_success_at: datetime | None
     """When it last answered about an object."""
+    down_since: datetime | None = None
+    """The first failure, or refusal for now, since it last took an object; none while it takes them."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -100,14 +102,25 @@ def failed(health: Health, failure: Failure, now: datetime, *, rules: Rules, cha
         not_before=now + timedelta(seconds=max(delay_s(health.failures, rules.pace, chance), asked_s)),
         last_answer=failure.what,
         last_success_at=health.last_success_at,
+        down_since=health.down_since or now,
     )
 
 
-def answered(health: Health, what: str, now: datetime) -> Health:
-    """After an answer about an object."""
-    since = health.since if health.state is BreakerState.CLOSED else now
+def answered(health: Health, what: str, now: datetime, *, failure: Failure | None = None) -> Health:
+    """After an answer about an object: it was taken, or refused with ``failure``. What is refused for good says nothing
+    about how the archive takes others.
+    """
+    down_since = None
+    if failure is not None:
+        down_since = health.down_since or (None if failure.permanent else now)
     return Health(
-        state=BreakerState.CLOSED, since=since, failures=0, not_before=None, last_answer=what, last_success_at=now
+        state=BreakerState.CLOSED,
+        since=health.since if health.state is BreakerState.CLOSED else now,
+        failures=0,
+        not_before=None,
+        last_answer=what,
+        last_success_at=now,
+        down_since=down_since,
     )
 
 

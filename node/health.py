@@ -15,8 +15,8 @@ from node.lifesigns import Sign
 from node.settings import Settings
 from node.words import ago, count, moment, span
 
-CLOSED = "closed"
-"""The breaker of an archive that answers."""
+CLOSED, OPEN = "closed", "open"
+"""The breaker of an archive that answers, and of one that is left alone."""
 WELL_ABOVE = 1.1
 """Times the disk's watermark: there low is over. Between the two it comes and goes."""
 MANY_STARTS = 5
@@ -57,7 +57,7 @@ class ArchiveSeen:
     since: datetime
     """When the breaker came into its state."""
     down_since: datetime | None
-    """The first failure after the last success; None while it answers."""
+    """The first failure, or refusal for now, since it last took something; None while it takes what is sent."""
     failures: int
     """In a row."""
     last_answer: str
@@ -204,7 +204,8 @@ def _archive(name: str, backlog: Backlog | None, seen: ArchiveSeen | None, setti
     elif seen is None or seen.down_since is None:
         reason = "answers" if seen is not None and seen.last_success_at else "nothing was sent to it yet"
     else:
-        is_down = now - seen.down_since > limit
+        awaited = seen.breaker == OPEN or name in backlog.oldest_due_at
+        is_down = awaited and now - seen.down_since > limit
         reason = f"takes nothing since {moment(seen.down_since)} ({ago(seen.down_since, now)}): {seen.last_answer}"
     return Check(name=f"archive {name}", about=About.ARCHIVE, is_red=is_down, reason=reason, is_of_machine=False)
 

@@ -60,6 +60,7 @@ def _write(connection: Connection, name: str, health: Health, now: datetime) -> 
     values = {
         "breaker": health.state.value,
         "since": health.since,
+        "down_since": health.down_since,
         "failures": health.failures,
         "probe_at": health.not_before,
         "last_answer": health.last_answer,
@@ -78,4 +79,5 @@ def _health(row: Row[Any]) -> Health:
         not_before=row.probe_at,
         last_answer=row.last_answer,
         last_success_at=row.last_success_at,
+        down_since=row.down_since,
     )

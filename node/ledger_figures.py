@@ -9,12 +9,11 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from datetime import datetime
+from dataclasses import dataclass
 
 from sqlalchemy import Connection, func, select
 
-from node.health import CLOSED, ArchiveSeen, Backlog
+from node.health import ArchiveSeen, Backlog
 from node.ledger_database import Database
 from node.ledger_deliveries import counts_by_archive
 from node.ledger_overview import counts_by_state
@@ -48,16 +47,10 @@ class Figures:
         self._counts: Counts | None = None
         self._mark = (-1, -1)
         self._count_again = 0.0
-        self._down_since: dict[str, datetime] = {}
-        """A breaker that tries an archive in between comes into its state anew; the archive is down all the while."""
 
     def backlog(self) -> Backlog:
         """What waits."""
-        found = self._database.read(_backlog)
-        not_closed = {archive.name: archive.since for archive in found.archives if archive.breaker != CLOSED}
-        self._down_since = {name: min(since, self._down_since.get(name, since)) for name, since in not_closed.items()}
-        archives = [replace(archive, down_since=self._down_since.get(archive.name)) for archive in found.archives]
-        return replace(found, archives=archives)
+        return self._database.read(_backlog)
 
     def counts(self) -> Counts:
         """Everything counted, as it stands; in a very large ledger, as it stood a moment ago."""
@@ -104,7 +97,7 @@ def _backlog(connection: Connection) -> Backlog:
                 name=row.name,
                 breaker=row.breaker,
                 since=row.since,
-                down_since=None,
+                down_since=row.down_since,
                 failures=row.failures,
                 last_answer=row.last_answer,
                 last_success_at=row.last_success_at,

@@ -155,6 +155,7 @@ ARCHIVE = Table(
     Column("name", String(64), primary_key=True),
     Column("breaker", String(16), nullable=False),
     Column("since", UtcTime, nullable=False),
+    Column("down_since", UtcTime),  # the first failure since it last took something
     Column("failures", Integer, nullable=False),  # in a row
     Column("probe_at", UtcTime),
     Column("last_answer", Text, nullable=False),

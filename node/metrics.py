@@ -173,6 +173,13 @@ def _archives(archives: Sequence[ArchiveSeen]) -> Iterator[Metric]:
     )
     failures = {(archive.name,): float(archive.failures) for archive in archives}
     yield _gauge("spinenode_archive_failures", "Failures in a row.", failures, "archive")
+    down = {(item.name,): item.down_since.timestamp() for item in archives if item.down_since is not None}
+    yield _gauge(
+        "spinenode_archive_down_since_timestamp_seconds",
+        "First failure since it last took something (Unix time); none while it takes what is sent.",
+        down,
+        "archive",
+    )
     answered = {
         (archive.name,): archive.last_success_at.timestamp()
         for archive in archives

@@ -134,7 +134,7 @@ class _Round:
         if answer.of_archive:
             self._failed(answer)
         elif not answer.local:
-            self._answered(answer.what)
+            self._answered(answer.what, answer)
         if answer.tried:
             self._refused(delivery, answer)
 
@@ -144,8 +144,8 @@ class _Round:
         logger.exception("sending failed: %s", what, extra={"archive": self._archive.name})
         self._write_down_failure(delivery, Failure(what=what, permanent=False))
 
-    def _answered(self, answer: str) -> None:
-        self._health = breaker.answered(self._health, answer, self._post.now())
+    def _answered(self, answer: str, failure: Failure | None = None) -> None:
+        self._health = breaker.answered(self._health, answer, self._post.now(), failure=failure)
 
     def _failed(self, failure: Failure) -> None:
         """The archive has failed, which counts once for all that was to go."""

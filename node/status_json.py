@@ -75,6 +75,7 @@ def _archive(name: str, status: NodeStatus) -> Json:
         "configured": name in status.archives,
         "breaker": known.breaker if known else None,
         "since": _time(known.since if known else None),
+        "down_since": _time(known.down_since if known else None),
         "failures": known.failures if known else 0,
         "last_answer": known.last_answer if known else "",
         "last_success_at": _time(known.last_success_at if known else None),

@@ -92,13 +92,14 @@ def _breaker(seen: ArchiveSeen | None, now: datetime) -> str:
     if seen is None:
         return "nothing was sent to it yet"
     since = f"it answered last {ago(seen.last_success_at, now)}" if seen.last_success_at else "it never took anything"
+    down = seen.down_since or seen.since
     if seen.breaker == CLOSED and not seen.failures:
-        return since
+        nothing = f"takes nothing since {moment(down)} ({span((now - down).total_seconds())}): {seen.last_answer}; "
+        return f"{nothing if seen.down_since else ''}{since}"
     if seen.breaker == CLOSED:
         return f"{count(seen.failures, 'failure')} in a row ({seen.last_answer}), {since}"
     wait_s = (seen.probe_at - now).total_seconds() if seen.probe_at else 0.0
     asked = f"asked again in {span(wait_s)}" if wait_s > 0 else "asked again now"
-    down = seen.down_since or seen.since
     return f"DOWN since {moment(down)} ({span((now - down).total_seconds())}): {seen.last_answer}; {asked}, {since}"
 
 

@@ -61,6 +61,7 @@ def _create_archive() -> None:
         sa.Column("name", sa.String(64), primary_key=True),
         sa.Column("breaker", sa.String(16), nullable=False),
         sa.Column("since", UtcTime, nullable=False),
+        sa.Column("down_since", UtcTime),
         sa.Column("failures", sa.Integer, nullable=False),
         sa.Column("probe_at", UtcTime),
         sa.Column("last_answer", sa.Text, nullable=False),

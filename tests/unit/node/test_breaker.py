@@ -63,6 +63,26 @@ def test_an_answer_about_an_object_closes_it_and_forgets_the_failures() -> None:
     assert health.last_success_at == NOON
 
 
+LATER = Failure(what="0x0110 processing failure", permanent=False)
+NEVER = Failure(what="0xA900 no", permanent=True)
+
+
+def test_it_is_down_from_its_first_failure_until_it_takes_an_object_whatever_probes_say() -> None:
+    down = after(unknown(NOON), AWAY)
+    half_open = probed(after(down, AWAY, now=NOON + timedelta(hours=1)), "it answers a probe", NOON)
+    again = after(half_open, FULL, now=NOON + timedelta(hours=2))
+    assert [health.down_since for health in (down, half_open, again)] == [NOON] * 3
+    assert answered(again, "0x0000 success", NOON).down_since is None
+
+
+def test_an_archive_that_answers_and_takes_nothing_is_down_though_its_breaker_is_closed() -> None:
+    refusing = answered(unknown(NOON), LATER.what, NOON, failure=LATER)
+    still = answered(refusing, LATER.what, NOON + timedelta(hours=1), failure=LATER)
+    assert (still.state, still.down_since) == (BreakerState.CLOSED, NOON)
+    assert answered(still, NEVER.what, NOON, failure=NEVER).down_since == NOON
+    assert answered(unknown(NOON), NEVER.what, NOON, failure=NEVER).down_since is None
+
+
 def test_since_when_it_is_open_stays_while_probes_fail() -> None:
     down = after(unknown(NOON - timedelta(days=9)), AWAY)
     later = after(down, AWAY, now=NOON + timedelta(hours=1))

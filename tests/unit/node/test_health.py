@@ -165,6 +165,16 @@ def test_an_archive_is_down_when_it_has_taken_nothing_for_long_enough() -> None:
     )
 
 
+def test_an_archive_that_answers_and_takes_nothing_is_down_while_something_waits_for_it() -> None:
+    refusing = archive(down_since=NOON, last_answer="0x0110 processing failure")
+    waits = replace(NOTHING_WAITS, archives=(refusing,), oldest_due_at={"pacs": NOON})
+
+    assert red(replace(WELL, backlog=waits), at_s=901) == ["archive pacs"]
+    assert red(replace(WELL, backlog=replace(waits, oldest_due_at={})), at_s=901) == []
+    probed = replace(waits, archives=(replace(refusing, breaker="half_open"),))
+    assert red(replace(WELL, backlog=probed), at_s=901) == ["archive pacs"]
+
+
 def test_an_archive_that_is_not_in_the_settings_any_more_worries_nobody() -> None:
     gone = archive(name="old", breaker="open", down_since=NOON)
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from node import breaker
-from node.breaker import BreakerState, Health
+from node.breaker import BreakerState
 from node.ledger import Ledger
 from node.ledger_figures import Figures
 from node.records import DeliveryState, StudyState
 from tests.unit.node.graded_studies import graded, taken
-from tests.unit.node.received_instances import NOON, after, image
+from tests.unit.node.received_instances import after, image
 
 
 def test_an_empty_ledger_has_no_backlog(ledger: Ledger) -> None:
@@ -59,32 +61,20 @@ def test_counting_a_large_ledger_waits_a_hundred_times_as_long_as_it_takes(ledge
     assert figures.counts().studies[StudyState.GRADING] == 1
 
 
-def test_an_archive_is_down_from_its_first_failure_until_it_takes_something(ledger: Ledger) -> None:
+def test_since_when_an_archive_is_down_outlives_whoever_watches(ledger: Ledger) -> None:
     """A breaker that lets something through now and then comes into its state anew each time."""
-
-    def standing(state: BreakerState, since_s: float) -> Health:
-        return Health(
-            state=state,
-            since=after(since_s),
-            failures=3,
-            not_before=None,
-            last_answer="cannot connect",
-            last_success_at=NOON,
-        )
-
-    figures = Figures(ledger._database)
     seen = []
-    for state, since_s in (
-        (BreakerState.OPEN, 10),
-        (BreakerState.HALF_OPEN, 20),
-        (BreakerState.OPEN, 30),
-        (BreakerState.CLOSED, 40),
-        (BreakerState.OPEN, 50),
+    for state, since_s, down_since in (
+        (BreakerState.OPEN, 10, after(10)),
+        (BreakerState.HALF_OPEN, 20, after(10)),
+        (BreakerState.CLOSED, 40, None),
     ):
-        ledger.archives.write_health("pacs", standing(state, since_s), now=after(since_s))
-        seen += [archive.down_since for archive in figures.backlog().archives]
+        health = replace(breaker.unknown(after(since_s)), state=state, down_since=down_since)
+        ledger.archives.write_health("pacs", health, now=after(since_s))
+        assert ledger.archives.health("pacs", now=after(99)) == health
+        seen += [archive.down_since for archive in Figures(ledger._database).backlog().archives]
 
-    assert seen == [after(10), after(10), after(10), None, after(50)]
+    assert seen == [after(10), after(10), None]
     assert breaker.BreakerState.CLOSED.value == "closed"
 
 

@@ -117,6 +117,7 @@ def samples(**changes: Any) -> Samples:
         ("spinenode_archive_breaker", {"archive": "pacs", "state": "open"}, 1),
         ("spinenode_archive_breaker", {"archive": "pacs", "state": "closed"}, 0),
         ("spinenode_archive_failures", {"archive": "pacs"}, 3),
+        ("spinenode_archive_down_since_timestamp_seconds", {"archive": "pacs"}, NOON.timestamp()),
         ("spinenode_archive_last_success_timestamp_seconds", {"archive": "pacs"}, NOON.timestamp()),
         ("spinenode_received_objects_total", {"kind": "new"}, 11),
         ("spinenode_received_objects_total", {"kind": "conflict"}, 0),

@@ -77,6 +77,7 @@ def down(since_s: float) -> Health:
     return Health(
         state=BreakerState.OPEN,
         since=after(since_s),
+        down_since=after(since_s),
         failures=4,
         not_before=after(since_s + 60),
         last_answer="cannot connect to 192.0.2.11:104",
