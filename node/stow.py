@@ -29,7 +29,7 @@ from node.front_door import LOOK_EVERY_S, address_of
 from node.intake import CANNOT_UNDERSTAND, OUT_OF_RESOURCES, SUCCESS, Intake, SentObject
 from node.refusals import Refusals
 from node.settings import ReceiverSettings
-from node.stow_body import NotAFile, NotMultipart, boundary_of, file_meta, parts
+from node.stow_body import Malformed, NotAFile, NotMultipart, boundary_of, file_meta, parts
 from node.transport_security import RenewedContext, shake_hands
 
 SENDER = "STOW-RS"
@@ -37,6 +37,7 @@ SENDER = "STOW-RS"
 MOST_REQUESTS = 16
 _READ_AT_ONCE_BYTES = 2**18
 _LONGEST_CHUNK_LINE = 1024
+_MOST_DIGITS = 20
 
 _log = logging.getLogger(__name__)
 
@@ -125,13 +126,14 @@ class _Request(BaseHTTPRequestHandler):
             boundary = boundary_of(self.headers.get("Content-Type", ""))
             with tempfile.TemporaryFile(dir=self.server.scratch) as body:
                 for piece in self._body():
+                    if not self.server.intake.has_room():
+                        raise _Refused(HTTPStatus.SERVICE_UNAVAILABLE, "the disk came below its watermark")
                     body.write(piece)
                 body.flush()
                 if not body.tell():
                     raise _Refused(HTTPStatus.BAD_REQUEST, "the request has no body")
                 with mmap.mmap(body.fileno(), 0, access=mmap.ACCESS_READ) as content:
-                    stored, failed = self._keep(content, boundary, study)
-            self._answer(stored, failed)
+                    self._answer(*self._keep(content, boundary, study))
         except NotMultipart as error:
             self._say(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, str(error))
         except _Refused as error:
@@ -165,6 +167,8 @@ class _Request(BaseHTTPRequestHandler):
         length = self.headers.get("Content-Length", "")
         if not length.isdecimal():
             raise _Refused(HTTPStatus.LENGTH_REQUIRED, "Content-Length, or chunks")
+        if len(length) > _MOST_DIGITS:
+            raise _Refused(HTTPStatus.BAD_REQUEST, "Content-Length is no length")
         if int(length) > limit:
             raise _Refused(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "more than receiver.maximum_object_mb")
         yield from self._read(int(length))
@@ -196,18 +200,23 @@ class _Request(BaseHTTPRequestHandler):
 
     def _keep(
         self, content: mmap.mmap, boundary: bytes, study: str
-    ) -> tuple[list[SentObject], list[tuple[SentObject, int]]]:
+    ) -> tuple[list[SentObject], list[tuple[SentObject, int]], bool]:
+        """What was kept, what was not and why, and whether the body was whole: the parts before its breach count."""
         stored, failed = [], []
         with memoryview(content) as whole:
-            for begin, end in parts(content, boundary):
-                with whole[begin:end] as file:
-                    sent, status = self._keep_file(file, study)
-                if status == SUCCESS:
-                    stored.append(sent)
-                else:
-                    self.server.refusals.count(f"answered with 0x{status:04X}")
-                    failed.append((sent, status))
-        return stored, failed
+            try:
+                for begin, end in parts(content, boundary):
+                    with whole[begin:end] as file:
+                        sent, status = self._keep_file(file, study)
+                    if status == SUCCESS:
+                        stored.append(sent)
+                    else:
+                        self.server.refusals.count(f"answered with 0x{status:04X}")
+                        failed.append((sent, status))
+            except Malformed as error:
+                _log.warning("STOW-RS request cannot be read to its end: %s", error)
+                return stored, failed, False
+        return stored, failed, True
 
     def _keep_file(self, file: memoryview, study: str) -> tuple[SentObject, int]:
         try:
@@ -220,7 +229,7 @@ class _Request(BaseHTTPRequestHandler):
             status, _ = self.server.intake.keep(sent, study=study)
         return _sent(meta.sop_class_uid, meta.sop_instance_uid, "", memoryview(b"")), status
 
-    def _answer(self, stored: list[SentObject], failed: list[tuple[SentObject, int]]) -> None:
+    def _answer(self, stored: list[SentObject], failed: list[tuple[SentObject, int]], is_whole: bool) -> None:
         """The Store Instances response module (PS3.18 section 10.5.3, PS3.3 section C.12.1.1 does not apply)."""
         answer: dict[str, Any] = {}
         if stored:
@@ -228,7 +237,7 @@ class _Request(BaseHTTPRequestHandler):
         if failed:
             items = [_reference(sent) | {"00081197": {"vr": "US", "Value": [status]}} for sent, status in failed]
             answer["00081198"] = {"vr": "SQ", "Value": items}
-        if not stored and not failed:
+        if not is_whole or not (stored or failed):
             status = HTTPStatus.BAD_REQUEST
         elif not failed:
             status = HTTPStatus.OK

@@ -16,10 +16,17 @@ _PREAMBLE_BYTES = 128
 _LONG_VRS = (b"OB", b"OW", b"OF", b"OD", b"OL", b"OV", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV")
 _SOP_CLASS, _SOP_INSTANCE, _TRANSFER_SYNTAX = 0x0002, 0x0003, 0x0010
 _MOST_PART_HEADER_BYTES = 8192
+_LONGEST_PADDING_BYTES = 80
+_DELIMITER_REST = re.compile(rb"(?:(?P<closing>--)[ \t]*(?:\r?\n|\Z)|(?P<padding>[ \t]*)\r\n)")
+"""RFC 2046 section 5.1.1: what may stand behind a boundary."""
 
 
 class NotAFile(Exception):
     """The bytes are no DICOM file."""
+
+
+class Malformed(Exception):
+    """The body does not parse to its closing boundary; the message holds nothing of it."""
 
 
 class NotMultipart(Exception):
@@ -55,20 +62,42 @@ def boundary_of(content_type: str) -> bytes:
 
 
 def parts(body: mmap | bytes, boundary: bytes) -> Iterator[tuple[int, int]]:
-    """Begin and end of the content of each part; parts without an end of their header or content are left out."""
-    delimiter = b"--" + boundary
-    position = body.find(delimiter)
-    while position >= 0:
-        after = position + len(delimiter)
-        if body[after : after + 2] == b"--":
-            return
-        end = body.find(b"\r\n" + delimiter, after)
+    """Begin and end of the content of each part, up to the closing delimiter. None is passed over.
+
+    Raises:
+        Malformed: at the part that is not whole, or whose header or delimiter is not as it must be.
+    """
+    delimiter = b"\n--" + boundary
+    begins_with_it = body[: len(delimiter) - 1] == delimiter[1:]
+    begin = -1 if begins_with_it else body.find(delimiter)
+    if begin < 0 and not begins_with_it:
+        raise Malformed("the body does not hold its boundary")
+    line_end, is_last = _delimiter_end(body, begin + len(delimiter))
+    while not is_last:
+        end = body.find(delimiter, line_end) - 1
         if end < 0:
-            return
-        header_end = body.find(b"\r\n\r\n", after, min(end, after + _MOST_PART_HEADER_BYTES))
-        if header_end >= 0:
-            yield header_end + 4, end
-        position = end + 2
+            raise Malformed("the body ends before its closing boundary")
+        if body[end : end + 1] != b"\r":
+            raise Malformed("a boundary whose line does not begin after CRLF")
+        next_line_end, is_last = _delimiter_end(body, end + 1 + len(delimiter))
+        header_end = body.find(b"\r\n\r\n", line_end, min(end, line_end + _MOST_PART_HEADER_BYTES))
+        if header_end < 0:
+            raise Malformed(f"a part without an end of its header within {_MOST_PART_HEADER_BYTES} bytes")
+        yield header_end + 4, end
+        line_end = next_line_end
+
+
+def _delimiter_end(body: mmap | bytes, after: int) -> tuple[int, bool]:
+    """Where the line of a delimiter ends, before its line break, and whether it is the closing one.
+
+    A boundary with anything but padding behind it is none of the sender's making, or lies inside an image: where the
+    part ends cannot be told.
+    """
+    line = _DELIMITER_REST.match(body[after : after + _LONGEST_PADDING_BYTES])
+    if line is None:
+        raise Malformed("a boundary is not alone on its line, or its line does not end with CRLF")
+    is_last = line["closing"] is not None
+    return after + (0 if is_last else line.end("padding")), is_last
 
 
 def file_meta(file: memoryview) -> FileMeta:

@@ -6,7 +6,7 @@ import http.client
 import json
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from io import BytesIO
 from pathlib import Path
 
@@ -141,6 +141,31 @@ def test_what_is_no_store_request_gets_its_status(receiver: Web, change: dict[st
     except (ConnectionResetError, BrokenPipeError):
         assert status == 413, "it answers without reading what is too much"
     assert "1.2.3.1.40" not in receiver.kept()
+
+
+@pytest.mark.parametrize(
+    "spoilt",
+    [
+        lambda body: body[:-200],
+        lambda body: body.removesuffix(b"--MARK--\r\n"),
+        lambda body: b"\n\n".join(body.rsplit(b"\r\n\r\n", 1)),
+        lambda body: (b"\r\nX: " + b"a" * 9000 + b"\r\n\r\n").join(body.rsplit(b"\r\n\r\n", 1)),
+    ],
+    ids=["cut off", "no closing boundary", "LF in the header of a part", "9 kB of header"],
+)
+def test_a_body_that_cannot_be_read_to_its_end_is_no_success(receiver: Web, spoilt: Callable[[bytes], bytes]) -> None:
+    """What was kept before stays kept, and is named; the rest is not passed over in silence."""
+    files = [file_of(mr_image(number)) for number in (53, 54)]
+    status, said = post(receiver, spoilt(multipart(*files)))
+    assert (status, said["kept"]) == (400, [("1.2.3.1.53", 0)])
+    assert "1.2.3.1.54" not in receiver.kept()
+
+
+def test_a_length_of_thousands_of_digits_is_answered(receiver: Web) -> None:
+    head = f"POST /studies HTTP/1.1\r\nAuthorization: Bearer {TOKEN}\r\nContent-Type: {MULTIPART}\r\n"
+    with socket.create_connection(("127.0.0.1", receiver.web_port), timeout=10) as connection:
+        connection.sendall(f"{head}Content-Length: {'9' * 5000}\r\n\r\n".encode())
+        assert connection.recv(4096).startswith(b"HTTP/1.1 400 ")
 
 
 def test_a_request_that_breaks_off_leaves_nothing(receiver: Web) -> None:
