@@ -18,7 +18,7 @@ from typing import Any, Protocol, TypeVar
 import pydicom
 
 from inference.report import Declined, Report
-from node import logs, rendition, routing, study_files, words
+from node import logs, patients, rendition, routing, study_files, words
 from node.ledger import Ledger, LedgerUnavailable, WrongState
 from node.records import ReceivedInstance, ResultObject, StudyRecord, StudyState
 from node.settings import Settings
@@ -164,6 +164,8 @@ class StudyJob:
         lost = self._unreadable_mr(images, files)
         if lost:
             return _ended(StudyState.DECLINED, f"{lost} of the study's MR images cannot be read")
+        if patients.are_several(files.instances):  # nor is a report made: it would be filed under one of them
+            return _ended(StudyState.DECLINED, patients.SEVERAL)
         self._done("read")
         graded = self._grade(files.instances)
         self._done("graded")

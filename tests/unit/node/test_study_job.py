@@ -190,6 +190,20 @@ def test_a_declined_study_is_not_told_of_where_the_settings_say_so(
     assert ledger.due_deliveries(bench.clock, limit=100) == ()
 
 
+def test_two_patients_under_one_study_uid_are_not_graded_and_nothing_is_filed_under_either(
+    ledger: Ledger, spool: Spool, study: GradedStudy
+) -> None:
+    bench = Bench(ledger, spool, lambda _: study.report)
+    images = [deepcopy(image) for image in study.source]
+    for image in images[::2]:
+        image.PatientID, image.PatientName = "TEST-2", "Roe^Jane"
+    study_id = bench.receive(images)
+    assert bench.work(study_id) is StudyState.DECLINED
+    assert ledger.study(study_id).reason == "images of more than one patient under one Study Instance UID: not graded"
+    assert bench.seen == 0
+    assert ledger.due_deliveries(bench.clock, limit=100) == ()
+
+
 def test_a_later_object_that_is_no_mr_image_makes_nothing_new(ledger: Ledger, spool: Spool, study: GradedStudy) -> None:
     bench = Bench(ledger, spool, lambda _: study.report)
     bench.work(bench.receive(study.source))
@@ -407,7 +421,7 @@ def test_the_worker_knows_how_long_it_has_been_at_a_study(ledger: Ledger, spool:
     study_id = bench.receive(study.source[:1])
     assert bench.job.working_for() == timedelta(0)
     bench.work(study_id)
-    assert seen == [timedelta(seconds=41)]
+    assert seen == [timedelta(seconds=42)], "40, and a second for each of two looks at the clock"
     assert bench.job.working_for() == timedelta(0)
 
 
