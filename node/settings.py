@@ -93,7 +93,6 @@ class ReceiverSettings(SettingsTable):
     maximum_pdu_bytes: int = Field(default=0, ge=0, le=2**32 - 1)
     """0 = unlimited: 1.25 times faster than 16 KiB with the peers measured."""
     acse_timeout_s: Timeout = Field(default=30, gt=0)
-    dimse_timeout_s: Timeout = Field(default=60, gt=0)
     network_timeout_s: Timeout = Field(default=120, gt=0)
     minimum_free_mb: Megabytes = Field(default=2048, ge=0)
     """Below this much free disk associations are refused, and every C-STORE of those that are open is answered 0xA700

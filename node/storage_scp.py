@@ -180,7 +180,6 @@ def _application_entity(settings: ReceiverSettings) -> AE:
     ae.maximum_associations = 2**31  # admission counts them
     ae.maximum_pdu_size = settings.maximum_pdu_bytes
     ae.acse_timeout = settings.acse_timeout_s
-    ae.dimse_timeout = settings.dimse_timeout_s
     ae.network_timeout = settings.network_timeout_s
     ae.add_supported_context(Verification)  # storage needs no list: see quiet_libraries
     ae.add_supported_context(COMMITMENT_CLASS, list(NATIVE), scu_role=False, scp_role=True)  # the peer is the SCP

@@ -60,6 +60,7 @@ def test_the_environment_wins_over_the_file_key_by_key(tmp_path: Path, monkeypat
     ("content", "complaint"),
     [
         ("[receiver]\nprot = 104\n", r"receiver\.prot: unknown key"),
+        ("[receiver]\ndimse_timeout_s = 60\n", r"receiver\.dimse_timeout_s: unknown key"),
         ("[reciever]\nport = 104\n", r"reciever: unknown key"),
         ("[receiver]\nport = 0\n", r"receiver\.port: .*greater than or equal to 1"),
         ('[receiver]\nport = "many"\n', r"receiver\.port: .*valid integer"),
