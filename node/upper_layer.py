@@ -256,6 +256,8 @@ class _PeerReader(DULServiceProvider):
         deadline = self._heard_by if state == "Sta2" else time.monotonic() + self._patience.negotiation_s
         kind, length = struct.unpack(">BxL", self._connection.exactly(6, deadline))
         if kind == _P_DATA and state == "Sta6":
+            if 0 < (self.assoc.acceptor.maximum_length or 0) < length:
+                raise Invalid("P-DATA-TF longer than receiver.maximum_pdu_bytes, which it was told")
             self._messages.read_p_data(self._connection, length)
             return
         if kind not in _PDUS or length > LARGEST_NEGOTIATION_BYTES:
