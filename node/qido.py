@@ -10,7 +10,7 @@ from dicomweb_client.web import DICOMwebClient
 
 from node.query import QueryError
 from node.transport_security import BadCertificates
-from node.web_session import BadCredentials, WebServer, client_of, session_of
+from node.web_session import BadCredentials, UnreadableAnswer, WebServer, client_of, session_of
 
 _SOP_INSTANCE_UID = "00080018"
 _INSTANCE_AVAILABILITY = "00080056"
@@ -33,6 +33,8 @@ def held(
             found = _objects(client, study_instance_uid, series_instance_uid, None)
             for missing in sorted(wanted - found):
                 found |= _objects(client, study_instance_uid, series_instance_uid, {"SOPInstanceUID": missing})
+    except UnreadableAnswer as error:
+        raise QueryError(f"its answer to a query (QIDO-RS) cannot be read: {error}") from error
     except requests.HTTPError as error:
         status = error.response.status_code if error.response is not None else "an error"
         raise QueryError(f"it answered a query (QIDO-RS) with {status}") from error
@@ -40,7 +42,7 @@ def held(
         raise QueryError(f"it did not answer a query (QIDO-RS): {type(error).__name__}") from error
     except (BadCredentials, BadCertificates) as error:
         raise QueryError(str(error)) from error
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise QueryError("its answer to a query (QIDO-RS) cannot be understood") from error
     return frozenset(wanted & found)
 

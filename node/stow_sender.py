@@ -6,15 +6,12 @@ the answer says about an object counts: one that it does not speak of is sent ag
 
 from __future__ import annotations
 
-import json
-import ssl
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from io import BytesIO
 from pathlib import Path
+from typing import NoReturn
 
 import pydicom
 import requests
@@ -24,7 +21,8 @@ from pydicom.uid import UID
 from node import encodings
 from node.encodings import UNREADABLE, CannotEncode
 from node.retry import Failure
-from node.sender import Outcome, Outgoing, Stored, answer_of, describe
+from node.sender import Outcome, Outgoing, Stored, describe
+from node.stow_answer import OF_OBJECTS, Answers, refusal, statement, unanswered
 from node.transport_security import BadCertificates
 from node.web_session import BadCredentials, WebServer, client_of, session_of
 
@@ -32,19 +30,8 @@ MOST_OBJECTS = 25
 """In one request: a study's results."""
 MOST_BYTES = 32_000_000
 """In one request, but for an object that is larger by itself."""
-HELD_ALREADY = 0xB00E
-"""Failure reason with which some services (Azure) refuse an object that they hold under this UID."""
 _STATEMENT = (HTTPStatus.OK, HTTPStatus.ACCEPTED, HTTPStatus.CONFLICT)
 """With these the body says what became of each object (PS3.18 table 10.5.3-1)."""
-_OF_OBJECTS = (
-    HTTPStatus.BAD_REQUEST,
-    HTTPStatus.NOT_ACCEPTABLE,
-    HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
-    HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
-    HTTPStatus.UNPROCESSABLE_ENTITY,
-    HTTPStatus.INTERNAL_SERVER_ERROR,
-)
-"""These may be the fault of one object among several: each is then sent by itself."""
 _WORKS = (HTTPStatus.BAD_REQUEST, HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED, HTTPStatus.NOT_IMPLEMENTED)
 """Answers of servers that have no OPTIONS, or none at this place; beside every success."""
 
@@ -58,20 +45,16 @@ class _Item:
     reencoded: bool
 
 
-_Answers = Mapping[str, Stored | Failure]
-"""By SOP Instance UID."""
-
-
 def probe(server: WebServer) -> Failure | None:
     """Whether the archive works again; None when it does."""
     try:
         with session_of(server) as session:
             answer = session.options(f"{server.url}/studies", timeout=(server.connect_timeout_s, 30))
     except (BadCredentials, BadCertificates, requests.RequestException) as error:
-        return _unanswered(error, server)
+        return unanswered(error, server)
     if answer.status_code // 100 == 2 or answer.status_code in _WORKS:
         return None
-    return _refusal(answer)
+    return refusal(answer)
 
 
 def send(paths: Sequence[Path], server: WebServer, preferred: Sequence[UID] = ()) -> Iterator[Outcome]:
@@ -82,7 +65,7 @@ def send(paths: Sequence[Path], server: WebServer, preferred: Sequence[UID] = ()
     try:
         session = session_of(server)
     except (BadCredentials, BadCertificates) as error:
-        failure = _unanswered(error, server)
+        failure = unanswered(error, server)
         yield from (Outcome(path=path, answer=failure) for path in paths)
         return
     given_up: Failure | None = None
@@ -167,131 +150,37 @@ def _send_batch(items: Sequence[_Item], session: requests.Session, server: WebSe
         yield Outcome(path=item.path, answer=answer)
 
 
-def _answer_for(item: _Item, answers: _Answers | Failure | requests.Response) -> Stored | Failure:
+def _answer_for(item: _Item, answers: Answers | Failure | requests.Response) -> Stored | Failure:
     if isinstance(answers, requests.Response):
-        return _refusal(answers)
+        return refusal(answers)
     return answers if isinstance(answers, Failure) else answers[item.sop_instance_uid]
+
+
+class _Answered(Exception):
+    """Ends the client's work before it makes data sets of an answer, each of whose bytes would cost it hundreds."""
+
+    def __init__(self, response: requests.Response) -> None:
+        super().__init__()
+        self.response = response
+
+
+def _answered(response: requests.Response, *_: object, **__: object) -> NoReturn:
+    raise _Answered(response)
 
 
 def _post(
     items: Sequence[_Item], session: requests.Session, server: WebServer
-) -> _Answers | Failure | requests.Response:
+) -> Answers | Failure | requests.Response:
     """One request: what it answered for each object, a failure of all, or a refusal that may be of one of them."""
-    seen: list[requests.Response] = []
-    session.hooks["response"] = [lambda response, *_, **__: seen.append(response)]
+    session.hooks["response"] = [_answered]
     try:
         client_of(server, session).store_instances([item.content for item in items])
-    except requests.HTTPError:
-        pass  # judged below, by what was answered
+    except _Answered as answered:
+        answer = answered.response
     except requests.RequestException as error:
-        return _unanswered(error, server)
+        return unanswered(error, server)
     except (ValueError, KeyError, TypeError, AttributeError):
-        pass  # the client could not read the answer; below it is read once more
-    if not seen:
         return Failure(what="the objects cannot be written for STOW-RS", permanent=True, local=True)
-    answer = seen[-1]
     if answer.status_code in _STATEMENT:
-        return _statement(answer, [item.sop_instance_uid for item in items])
-    return answer if answer.status_code in _OF_OBJECTS else _refusal(answer)
-
-
-def _statement(answer: requests.Response, uids: Sequence[str]) -> _Answers | Failure:
-    """What a Store Instances Response says about each object (PS3.3 section C.12, Store Instances Response Module)."""
-    if not answer.content.strip():
-        silent: Stored | Failure = Stored(status="HTTP 200")
-        if answer.status_code != HTTPStatus.OK:
-            silent = Failure(what=f"HTTP {answer.status_code}, and no word about the object", permanent=False)
-        return dict.fromkeys(uids, silent)
-    try:
-        said = Dataset.from_json(json.loads(answer.content))
-        stored = {str(item.ReferencedSOPInstanceUID): item for item in said.get("ReferencedSOPSequence") or ()}
-        failed = {str(item.ReferencedSOPInstanceUID): item for item in said.get("FailedSOPSequence") or ()}
-        reasons = {uid: int(item.get("FailureReason") or 0) for uid, item in failed.items()}
-        warnings = {uid: int(item.get("WarningReason") or 0) for uid, item in stored.items()}
-    except (ValueError, KeyError, TypeError, AttributeError):
-        what = f"HTTP {answer.status_code}, but not in DICOM JSON: is stow_url right?"
-        return Failure(what=what, permanent=False, of_archive=True, out_of_reach=True)
-    return {uid: _about(uid, reasons, warnings, answer.status_code) for uid in uids}
-
-
-def _about(uid: str, reasons: Mapping[str, int], warnings: Mapping[str, int], http: int) -> Stored | Failure:
-    if uid in reasons:
-        if reasons[uid] == HELD_ALREADY:
-            return Stored(status=f"HTTP {http}, 0x{HELD_ALREADY:04X} the archive has this object already")
-        failure = answer_of(reasons[uid])
-        if isinstance(failure, Failure):
-            return replace(failure, what=f"HTTP {http}, {failure.what}")
-        if reasons[uid] == 0x0111:
-            return replace(failure, status=f"HTTP {http}, {failure.status}")
-        what = f"HTTP {http}, failed without a reason that says why (0x{reasons[uid]:04X})"
-        return Failure(what=what, permanent=False)
-    if uid in warnings:
-        if warnings[uid]:
-            answer = answer_of(warnings[uid])
-            text = answer.status if isinstance(answer, Stored) else answer.what
-            return Stored(status=f"HTTP {http}, {text}", warned=True)
-        return Stored(status=f"HTTP {http}")
-    return Failure(what=f"HTTP {http}, and no word about the object", permanent=False)
-
-
-def _refusal(answer: requests.Response) -> Failure:
-    """A status without a statement about objects: a fault of the request, of the way there, or of the server."""
-    code = answer.status_code
-    what = f"HTTP {code} {_phrase(code)}".strip()
-    if code == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
-        return Failure(what=f"{what}: the object is too large for the archive", permanent=True, content_refused=True)
-    if code == HTTPStatus.INTERNAL_SERVER_ERROR:
-        return Failure(what=what, permanent=False)
-    if code in _OF_OBJECTS:
-        return Failure(what=what, permanent=True, content_refused=True)
-    if code in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
-        what += ": stow_token_file or stow_password_file is not accepted"
-    elif code // 100 == 3 or code in (HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED):
-        what += ": is stow_url right?"
-    return Failure(what=what, permanent=False, of_archive=True, out_of_reach=True, retry_after_s=_retry_after_s(answer))
-
-
-def _phrase(code: int) -> str:
-    """The Standard's words, not the server's: those may quote a patient."""
-    try:
-        return HTTPStatus(code).phrase
-    except ValueError:
-        return ""
-
-
-def _retry_after_s(answer: requests.Response) -> float:
-    """Of the Retry-After header: seconds or a date (RFC 9110 section 10.2.3); 0 without one."""
-    said = answer.headers.get("Retry-After", "").strip()
-    if said.isdecimal():
-        return float(said)
-    try:
-        return max(0.0, (parsedate_to_datetime(said) - datetime.now(UTC)).total_seconds())
-    except (ValueError, TypeError):
-        return 0.0
-
-
-def _unanswered(error: Exception, server: WebServer) -> Failure:
-    """No answer at all. The libraries' own words may hold the address and more: they are not shown."""
-    if isinstance(error, BadCredentials | BadCertificates):
-        what = str(error)
-    elif isinstance(error, requests.exceptions.SSLError):
-        what = f"no TLS with {server.url}: {_innermost(error)}"
-    elif isinstance(error, requests.exceptions.ReadTimeout):
-        return Failure(what=f"{server.url} did not answer in time", permanent=False, of_archive=True)
-    elif isinstance(error, requests.exceptions.Timeout):
-        what = f"cannot connect to {server.url}: timed out"
-    else:
-        what = f"cannot connect to {server.url}: {_innermost(error)}"
-    return Failure(what=what, permanent=False, of_archive=True, tried=False, out_of_reach=True)
-
-
-def _innermost(error: BaseException) -> str:
-    """What the operating system or OpenSSL said, at the end of the libraries' chain of exceptions."""
-    seen: list[BaseException] = []
-    while error not in seen:
-        seen.append(error)
-        inner = (getattr(error, "reason", None), *error.args, error.__cause__, error.__context__)
-        error = next((found for found in inner if isinstance(found, BaseException)), error)
-    verify = [str(found.verify_message) for found in seen if isinstance(found, ssl.SSLCertVerificationError)]
-    told = [str(found.strerror) for found in seen if isinstance(found, OSError) and found.strerror]
-    return [type(seen[-1]).__name__, *told[-1:], *verify][-1]
+        return statement(answer, [item.sop_instance_uid for item in items])
+    return answer if answer.status_code in OF_OBJECTS else refusal(answer)

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import socket
+import threading
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from ssl import SSLContext
@@ -15,6 +19,15 @@ from requests.auth import AuthBase, HTTPBasicAuth
 from node.transport_security import ClientTls, client_context
 
 ANSWER_TIMEOUT_S = 120
+"""For each read."""
+REQUEST_TIMEOUT_S = 600
+"""For a request and its answer as a whole: 32 MB over a slow line."""
+MOST_ANSWER_BYTES = 2**24
+_CHUNK_BYTES = 2**16
+
+
+class UnreadableAnswer(requests.RequestException):
+    """What the archive answered cannot be read; the message says why."""
 
 
 class BadCredentials(Exception):
@@ -42,8 +55,11 @@ def session_of(server: WebServer) -> requests.Session:
     session = _Session()
     session.auth = _credentials(server)
     session.headers["Accept"] = "application/dicom+json"
+    session.headers["Accept-Encoding"] = "identity"  # so that what comes is as large as it looks
     if server.url.startswith("https://"):
         session.mount("https://", _TlsAdapter(client_context(server.tls), server.tls.server_name))
+    else:
+        session.mount("http://", _Adapter())
     return session
 
 
@@ -67,7 +83,84 @@ class _Session(requests.Session):
         return super().request(*args, **(values | {"allow_redirects": False}))
 
 
-class _TlsAdapter(HTTPAdapter):
+class _Adapter(HTTPAdapter):
+    """Bounds an answer in size and a request in time; what it gives has been read whole."""
+
+    def __init__(self) -> None:
+        self._connections: list[socket.socket] = []
+        super().__init__()
+
+    def get_connection_with_tls_context(self, *args: Any, **values: Any) -> Any:
+        pool: Any = super().get_connection_with_tls_context(*args, **values)
+        kind: Any = type(pool).ConnectionCls
+
+        def noted(**wanted: Any) -> Any:
+            connection = kind(**wanted)
+            connection._new_conn = self._noting(connection._new_conn)
+            return connection
+
+        pool.ConnectionCls = noted
+        return pool
+
+    def _noting(self, connect: Callable[[], socket.socket]) -> Callable[[], socket.socket]:
+        def connected() -> socket.socket:
+            connection = connect()
+            self._forget()  # there is one at a time
+            self._connections.append(connection.dup())  # TLS takes the other one over
+            return connection
+
+        return connected
+
+    def send(self, *args: Any, **values: Any) -> requests.Response:
+        is_over = threading.Event()
+
+        def cut() -> None:
+            is_over.set()
+            for connection in tuple(self._connections):
+                with suppress(OSError):  # it has ended by itself
+                    connection.shutdown(socket.SHUT_RDWR)
+
+        timer = threading.Timer(REQUEST_TIMEOUT_S, cut)
+        timer.daemon = True
+        timer.start()
+        try:
+            response = super().send(*args, **values)
+            _read_whole(response)
+        except requests.RequestException as error:
+            if is_over.is_set():
+                raise requests.ReadTimeout from error
+            raise
+        finally:
+            timer.cancel()
+        if is_over.is_set():  # without a length, what was cut looks whole
+            raise requests.ReadTimeout
+        return response
+
+    def close(self) -> None:
+        super().close()
+        self._forget()
+
+    def _forget(self) -> None:
+        while self._connections:
+            self._connections.pop().close()
+
+
+def _read_whole(response: requests.Response) -> None:
+    content = bytearray()
+    try:
+        for chunk in response.iter_content(_CHUNK_BYTES):
+            content += chunk
+            if len(content) > MOST_ANSWER_BYTES:
+                response.close()
+                raise UnreadableAnswer(f"it has more than {MOST_ANSWER_BYTES // 2**20} MB")
+    except UnreadableAnswer:
+        raise
+    except requests.RequestException as error:
+        raise UnreadableAnswer("it broke off") from error
+    response._content = bytes(content)
+
+
+class _TlsAdapter(_Adapter):
     """Speaks TLS with a context of ours, and trusts nobody else."""
 
     def __init__(self, context: SSLContext, server_name: str) -> None:

@@ -12,10 +12,11 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from node import qido
+from node import qido, web_session
 from node.query import QueryError
 from node.transport_security import ClientTls
 from node.web_session import WebServer
+from tests.dripping_peer import dripping
 from tests.scripted_archive import closed_port
 
 NO_TLS = ClientTls(ca_file=None, certificate_file=None, key_file=None, server_name="")
@@ -111,6 +112,21 @@ def test_what_cannot_be_given_back_is_not_held() -> None:
 def test_other_answers_are_no_answer_about_the_objects(status: int, body: bytes, said: str) -> None:
     with archive(lambda _: (status, body)) as (server, _), pytest.raises(QueryError, match=said):
         qido.held(server, "1.2", "1.2.3", ["2.25.1"])
+
+
+def test_an_answer_without_end_is_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(web_session, "MOST_ANSWER_BYTES", 2**20)
+    large, deep = b" " * (2**20 + 1), b"[" * 100_000 + b"]" * 100_000
+    for body, said in ((large, "cannot be read: it has more than 1 MB"), (deep, "cannot be understood")):
+        with archive(lambda _, body=body: (200, body)) as (server, _), pytest.raises(QueryError, match=said):  # type: ignore[misc]
+            qido.held(server, "1.2", "1.2.3", ["2.25.1"])
+
+
+@pytest.mark.timeout(30)
+def test_an_answer_that_drips_is_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(web_session, "REQUEST_TIMEOUT_S", 0.5)
+    with dripping(b"HTTP/1.1 200 OK\r\n\r\n") as port, pytest.raises(QueryError, match="did not answer a query"):
+        qido.held(server_at(port), "1.2", "1.2.3", ["2.25.1"])
 
 
 def test_nobody_there_is_no_answer() -> None:

@@ -12,11 +12,13 @@ import pytest
 from pydicom import Dataset
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, RLELossless
 
+from node import web_session
 from node.retry import Failure
 from node.sender import Stored
 from node.stow_sender import MOST_OBJECTS, probe, send
 from node.transport_security import ClientTls
 from node.web_session import WebServer
+from tests.dripping_peer import dripping
 from tests.scripted_archive import closed_port
 from tests.scripted_web_archive import Reply, WebArchive, all_stored, answering, statement
 from tests.unit.node.outgoing_objects import TEXT_SR, capture, text_report
@@ -183,6 +185,54 @@ class TestOtherAnswers:
             answers = failures(sent(archive, many))
         assert len(archive.requests) == 1
         assert [answer.tried for answer in answers] == [True] * MOST_OBJECTS + [False] * 2
+
+
+class TestAnswersWithoutEnd:
+    """None of them takes much of this node's memory or time, and what is said of it is true."""
+
+    def test_one_that_is_too_large(self, paths: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(web_session, "MOST_ANSWER_BYTES", 2**20)
+        with answering(lambda _: Reply(body=b" " * (2**20 + 1))) as archive:
+            first, *others = failures(sent(archive, paths))
+        said = "the archive's answer cannot be read: it has more than 1 MB"
+        assert first == Failure(what=said, permanent=False, of_archive=True)
+        assert [other.what for other in others] == [said] * 2
+        assert len(archive.requests) == 1
+
+    def test_one_that_is_nested_too_deeply(self, paths: list[Path]) -> None:
+        with answering(lambda _: Reply(body=b"[" * 100_000 + b"]" * 100_000)) as archive:
+            (answer,) = failures(sent(archive, paths[:1]))
+        said = "the archive's answer cannot be read: it is nested too deeply"
+        assert answer == Failure(what=said, permanent=False, of_archive=True)
+
+    @pytest.mark.parametrize("beginning", [b"HTTP/1.1 200 ", b"HTTP/1.1 200 OK\r\n\r\n", b"HTTP/1.1 200 OK\r\nX: "])
+    @pytest.mark.timeout(30)
+    def test_one_that_drips(self, beginning: bytes, paths: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(web_session, "REQUEST_TIMEOUT_S", 0.5)
+        with dripping(beginning) as port:
+            (outcome,) = send(paths[:1], server(f"http://127.0.0.1:{port}/x"))
+        said = f"http://127.0.0.1:{port}/x did not answer in time"
+        assert outcome.answer == Failure(what=said, permanent=False, of_archive=True)
+
+    @pytest.mark.timeout(30)
+    def test_a_handshake_that_drips(self, paths: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(web_session, "REQUEST_TIMEOUT_S", 0.5)
+        with dripping(b"\x16\x03\x03\x40\x00") as port:
+            (outcome,) = send(paths[:1], server(f"https://127.0.0.1:{port}/x"))
+        said = f"https://127.0.0.1:{port}/x did not answer in time"
+        assert outcome.answer == Failure(what=said, permanent=False, of_archive=True)
+
+    def test_one_that_breaks_off(self, paths: list[Path]) -> None:
+        with answering(lambda _: Reply(body=b"{", headers={"Transfer-Encoding": "chunked"})) as archive:
+            (answer,) = failures(sent(archive, paths[:1]))
+        said = "the archive's answer cannot be read: it broke off"
+        assert answer == Failure(what=said, permanent=False, of_archive=True)
+
+    def test_what_is_no_http_is_not_said_to_be_out_of_reach(self, paths: list[Path]) -> None:
+        with dripping(b"220 mail.example ESMTP\r\n") as port:
+            (outcome,) = send(paths[:1], server(f"http://127.0.0.1:{port}/x"))
+        assert isinstance(outcome.answer, Failure)
+        assert outcome.answer.what == f"http://127.0.0.1:{port}/x gave no answer in HTTP: BadStatusLine"
 
 
 class TestRequests:
