@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Sequence
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
-from pynetdicom import AE, _config
+from pynetdicom import AE, _config, evt
 from pynetdicom.association import Association
 from pynetdicom.presentation import PresentationContext
 
 from node.host_names import why_unknown
 from node.retry import Failure
 from node.settings_delivery import ArchiveSettings
-from node.transport_security import BadCertificates, ClientTls, client_context, why_no_handshake
+from node.transport_security import BadCertificates, ClientTls, client_context, shake_hands, why_no_handshake
 
 _config.LOG_HANDLER_LEVEL = "none"  # the standard handlers log identifiers
 
 NEGOTIATION_TIMEOUT_S = 30
 ANSWER_TIMEOUT_S = 120
 """An archive may commit an object to tape before it answers; beyond this it is not going to."""
+ABORTED_WITHIN_S = 2
+"""Then the connection is cut, in whatever the peer was dripping: pynetdicom's limits are for each read."""
 
 
 class SendError(Exception):
@@ -93,16 +98,17 @@ def associate(
     ae.acse_timeout = NEGOTIATION_TIMEOUT_S
     limit_s = ANSWER_TIMEOUT_S if answer_within_s is None else answer_within_s
     ae.dimse_timeout = ae.network_timeout = limit_s
-    association = ae.associate(
-        peer.host,
-        peer.port,
-        contexts=list(contexts),
-        ae_title=peer.ae_title,
-        max_pdu=0,
-        ext_neg=list(roles) or None,
-        tls_args=tls,
-        evt_handlers=list(handlers) or None,
-    )
+    with _cut_after(peer.connect_timeout_s + NEGOTIATION_TIMEOUT_S) as note_association:
+        association = ae.associate(
+            peer.host,
+            peer.port,
+            contexts=list(contexts),
+            ae_title=peer.ae_title,
+            max_pdu=0,
+            ext_neg=list(roles) or None,
+            tls_args=tls,
+            evt_handlers=[(evt.EVT_REQUESTED, note_association), (evt.EVT_ABORTED, _cut_soon), *handlers],
+        )
     if not association.is_established:
         return _why_not(association, peer)
     connection = association.dul.socket
@@ -116,6 +122,38 @@ def leave(association: Association) -> None:
     """Release, unless it has ended already."""
     if association.is_established:
         association.release()
+
+
+@contextmanager
+def _cut_after(limit_s: float) -> Iterator[Callable[[evt.Event], None]]:
+    """A limit for the whole of a negotiation, TLS included; gives what is to be told of its beginning."""
+    begun: list[Association] = []
+
+    def cut() -> None:
+        for association in begun:
+            _cut(association)
+
+    timer = threading.Timer(limit_s, cut)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield lambda event: begun.append(event.assoc)
+    finally:
+        timer.cancel()
+
+
+def _cut_soon(event: evt.Event) -> None:
+    """Aborting waits for the thread that reads, and that for the peer: it must not wait for ever."""
+    timer = threading.Timer(ABORTED_WITHIN_S, _cut, [event.assoc])
+    timer.daemon = True
+    timer.start()
+
+
+def _cut(association: Association) -> None:
+    connection = association.dul.socket.socket if association.dul.socket is not None else None
+    if connection is not None:
+        with suppress(OSError):  # it has ended by itself
+            socket.socket.shutdown(connection, socket.SHUT_RDWR)  # not that of TLS, which another thread may be in
 
 
 def _why_not(association: Association, peer: Peer) -> Failure:
@@ -142,7 +180,9 @@ def _knocked(peer: Peer) -> Failure:
         if peer.tls is not None:
             try:
                 context = client_context(peer.tls)
-                with context.wrap_socket(connection, server_hostname=peer.tls.server_name or peer.host) as wrapped:
+                name = peer.tls.server_name or peer.host
+                with context.wrap_socket(connection, server_hostname=name, do_handshake_on_connect=False) as wrapped:
+                    shake_hands(wrapped, time.monotonic() + peer.connect_timeout_s)
                     _require_no_alert(wrapped)
             except (OSError, BadCertificates) as error:
                 reason = str(error) if isinstance(error, BadCertificates) else why_no_handshake(error)
