@@ -155,7 +155,7 @@ class StudyJob:
     def _outcome(self, study: StudyRecord) -> Outcome:
         graded_before = self._when_available(lambda: self._ledger.graded_digest(study.study_instance_uid))
         if study.digest in graded_before:
-            return _ended(StudyState.UNCHANGED, "the MR images are those of an earlier generation, whose results stand")
+            return _ended(StudyState.UNCHANGED, "what is graded is that of an earlier generation, whose results stand")
         purged, since = self._when_available(lambda: self._ledger.retention.purged_images(study.study_instance_uid))
         if purged and since is not None:
             return _ended(StudyState.DECLINED, words.images_purged(purged, since))

@@ -212,6 +212,7 @@ def test_a_later_object_that_is_no_mr_image_makes_nothing_new(ledger: Ledger, sp
     note.Modality = "KO"
     later = bench.receive([note], at=START + timedelta(hours=1))
     assert bench.work(later) is StudyState.UNCHANGED
+    assert bench.ledger.study(later).reason == "what is graded is that of an earlier generation, whose results stand"
     assert bench.seen == 1
 
 
