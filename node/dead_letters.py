@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import groupby
@@ -15,6 +15,8 @@ from node.records import Delivery
 from node.settings import Settings
 
 EVERY = 1_000_000
+AT_ONCE = 1000
+"""Letters in one transaction: it must not hold up the receiver's."""
 
 
 class NoSuchLetters(Exception):
@@ -37,13 +39,17 @@ def shown(settings: Settings, chosen: Chosen) -> str:
     """The list: a line for the letters of a study and archive that ended with the same words, and how to go on."""
     with ledger_of(settings) as ledger:
         letters = _chosen(ledger, chosen)
+        unproven = _chosen(ledger, chosen, _never_proven(ledger, settings))
         lines = [line for _, same in groupby(letters, key=_together) for line in _lines(list(same))]
-    if not letters:
+        of_gone = [line for _, same in groupby(unproven, key=_together) for line in _lines(list(same))]
+    if not letters and not unproven:
         return "no dead letters"
+    head = f"{len(letters)} dead letters (results that did not reach an archive; they stay here until you decide):"
+    says = "taken, and never proven, by an archive that is not in the settings any more; redirect or discard them:"
     return "\n".join(
         [
-            f"{len(letters)} dead letters (results that did not reach an archive; they stay here until you decide):",
-            *lines,
+            *([head, *lines] if letters else []),
+            *([f"{_count(len(unproven))} {says}", *of_gone] if unproven else []),
             "",
             "try again:            spinenode dead-letters retry NUMBER... | --study STUDY | --archive NAME | --all",
             "to another archive:   spinenode dead-letters redirect --to NAME NUMBER... | ...",
@@ -79,50 +85,69 @@ def redirect(settings: Settings, chosen: Chosen, to: str) -> str:
     known = [archive.name for archive in settings.archives]
     if to not in known:
         raise NoSuchLetters(f"no archive {to!r} in the settings (known: {', '.join(known) or 'none is set'})")
+    sent = there = 0
     with ledger_of(settings) as ledger:
-        moved = ledger.dead_letters.redirect(_numbers(ledger, chosen), archive=to, now=datetime.now(UTC))
-    if not moved:
+        for numbers in _parts(_numbers(ledger, chosen, _never_proven(ledger, settings))):
+            now = datetime.now(UTC)
+            more = ledger.dead_letters.redirect(numbers, archive=to, now=now, known=known)
+            sent, there = sent + more[0], there + more[1]
+    if not sent and not there:
         raise NoSuchLetters(f"they are letters to {to} itself: retry sends them again")
-    return f"{_count(moved)} sent to {to} instead"
+    told = [f"{_count(sent)} sent to {to} instead"] if sent else []
+    return "; ".join(told + ([f"{_count(there)} already there, or on the way to {to}"] if there else []))
 
 
 def discard(settings: Settings, chosen: Chosen) -> str:
-    """Take letters off the list; results and images stay in the spool.
+    """Take letters off the list, and what an archive that is gone has never proved; results and images stay in the
+    spool.
 
     Raises:
         NoSuchLetters
     """
     with ledger_of(settings) as ledger:
-        numbers = _numbers(ledger, chosen)
-        gone = ledger.dead_letters.discard(numbers, why="discarded by the operator", now=datetime.now(UTC))
+        known = [archive.name for archive in settings.archives]
+        why, now = "discarded by the operator", datetime.now(UTC)
+        meant = _parts(_numbers(ledger, chosen, _never_proven(ledger, settings)))
+        gone = sum(ledger.dead_letters.discard(numbers, why=why, now=now, known=known) for numbers in meant)
     return f"{_count(gone)} taken off the list; the results stay in the spool"
 
 
-def _numbers(ledger: Ledger, chosen: Chosen) -> list[int]:
-    letters = _chosen(ledger, chosen)
+def _never_proven(ledger: Ledger, settings: Settings) -> Sequence[Delivery]:
+    return ledger.dead_letters.never_proven([archive.name for archive in settings.archives], limit=EVERY)
+
+
+def _parts(numbers: Sequence[int]) -> Iterator[Sequence[int]]:
+    """For one transaction each."""
+    return (numbers[first : first + AT_ONCE] for first in range(0, len(numbers), AT_ONCE))
+
+
+def _numbers(ledger: Ledger, chosen: Chosen, also: Sequence[Delivery] = ()) -> list[int]:
+    letters = _chosen(ledger, chosen, [*ledger.dead_letters.listed(limit=EVERY), *also])
     if not letters:
         raise NoSuchLetters("no dead letter is meant; `spinenode dead-letters` lists them with their numbers")
     return [letter.delivery_id for letter in letters]
 
 
-def _chosen(ledger: Ledger, chosen: Chosen) -> list[Delivery]:
-    studies = _studies(ledger, chosen.study)
+def _chosen(ledger: Ledger, chosen: Chosen, of: Sequence[Delivery] | None = None) -> list[Delivery]:
+    """Of the dead letters, where nothing else is given."""
+    letters = ledger.dead_letters.listed(limit=EVERY) if of is None else of
+    studies = _studies(ledger, chosen.study, letters)
     return [
         letter
-        for letter in ledger.dead_letters.listed(limit=EVERY)
+        for letter in letters
         if (not chosen.numbers or any(letter.delivery_id in numbers for numbers in chosen.numbers))
         and (studies is None or letter.study_id in studies)
         and chosen.archive in ("", letter.archive)
     ]
 
 
-def _studies(ledger: Ledger, study: str) -> set[int] | None:
+def _studies(ledger: Ledger, study: str, letters: Sequence[Delivery]) -> set[int] | None:
     """Numbers of the generations that a study's number or UID means; None for any."""
     if not study:
         return None
     if study.isdigit():
         return {int(study)}
-    return {letter.study_id for letter in ledger.dead_letters.listed(limit=EVERY) if _is(ledger, letter, study)}
+    return {letter.study_id for letter in letters if _is(ledger, letter, study)}
 
 
 def _is(ledger: Ledger, letter: Delivery, study_instance_uid: str) -> bool:

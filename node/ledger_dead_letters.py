@@ -20,6 +20,7 @@ from node.retry import too_old
 
 _AT_ONCE = 1000
 """Deliveries that one transaction gives up: it must not hold up the receiver's."""
+NEVER_PROVEN = "no archive of this name in the settings; not proven"
 _DEAD = frozenset({DeliveryState.DEAD})
 _NOT_ARRIVED = frozenset({DeliveryState.DUE, DeliveryState.DEAD})
 
@@ -33,6 +34,27 @@ class DeadLetters:
     def listed(self, *, limit: int) -> tuple[Delivery, ...]:
         """The dead letters, by study and archive."""
         return self._database.read(lambda connection: deliveries.dead(connection, limit))
+
+    def never_proven(self, known: Collection[str], *, limit: int) -> tuple[Delivery, ...]:
+        """What was taken, without proof, by archives that are not among ``known``: nobody will ever ask them."""
+        return self._database.read(lambda connection: deliveries.unproven_elsewhere(connection, known, limit))
+
+    def say_never_proven(self, archive: str, *, now: datetime) -> int:
+        """DELIVERED stays, with ``NEVER_PROVEN`` in its history, once. Returns how many it was said of."""
+
+        def say(connection: Connection) -> int:
+            unsaid = select(DELIVERY.c.id).where(
+                DELIVERY.c.archive == archive,
+                DELIVERY.c.state == DeliveryState.DELIVERED.value,
+                DELIVERY.c.last_status != NEVER_PROVEN,
+            )
+            numbers = connection.execute(unsaid.order_by(DELIVERY.c.id).limit(_AT_ONCE)).scalars().all()
+            event = DeliveryEvent(at=now, state=DeliveryState.DELIVERED, status=NEVER_PROVEN)
+            for number in numbers:
+                outbox.change(connection, number, event, only_from={DeliveryState.DELIVERED})
+            return len(numbers)
+
+        return self._database.write(say)
 
     def retry(self, delivery_ids: Collection[int], *, now: datetime) -> int:
         """DEAD -> DUE, with their attempts forgotten; returns how many of them were dead letters."""
@@ -61,22 +83,34 @@ class DeadLetters:
 
         return self._database.write(give_up)
 
-    def discard(self, delivery_ids: Collection[int], *, why: str, now: datetime) -> int:
-        """DEAD -> DISCARDED; a study of which nothing else is left to send becomes DELIVERED. Returns how many."""
+    def discard(
+        self, delivery_ids: Collection[int], *, why: str, now: datetime, known: Collection[str] | None = None
+    ) -> int:
+        """DEAD -> DISCARDED, and where ``known`` archives are given what others took without proof; a study of which
+        nothing else is left to send becomes DELIVERED. Returns how many.
+        """
 
         def discard(connection: Connection) -> int:
-            return len(_taken_off(connection, delivery_ids, why, now))
+            return len(_taken_off(connection, delivery_ids, why, now, known))
 
         return self._database.write(discard)
 
-    def redirect(self, delivery_ids: Collection[int], *, archive: str, now: datetime) -> int:
-        """DEAD -> DISCARDED, and the same results due at another archive, unless it has them. Returns how many."""
+    def redirect(
+        self, delivery_ids: Collection[int], *, archive: str, now: datetime, known: Collection[str] | None = None
+    ) -> tuple[int, int]:
+        """As ``discard``, and the same results due at another archive, unless it has them.
 
-        def redirect(connection: Connection) -> int:
+        Returns how many are sent there, and how many are there (or on their way) already.
+        """
+
+        def redirect(connection: Connection) -> tuple[int, int]:
             elsewhere = [number for number in delivery_ids if _archive_of(connection, number) not in (archive, None)]
-            for number in sorted(elsewhere):
-                _send_to(connection, number, archive, now)
-            return len(_taken_off(connection, elsewhere, f"sent to {archive} instead", now))
+            meant = [number for number in sorted(elsewhere) if _may_be_taken_off(connection, number, known)]
+            sent = [number for number in meant if _send_to(connection, number, archive, now)]
+            there = [number for number in meant if number not in set(sent)]
+            _taken_off(connection, sent, f"sent to {archive} instead", now, known)
+            _taken_off(connection, there, f"already at {archive}", now, known)
+            return len(sent), len(there)
 
         return self._database.write(redirect)
 
@@ -85,28 +119,41 @@ def _archive_of(connection: Connection, delivery_id: int) -> str | None:
     return connection.execute(select(DELIVERY.c.archive).where(DELIVERY.c.id == delivery_id)).scalar()
 
 
-def _send_to(connection: Connection, delivery_id: int, archive: str, now: datetime) -> None:
-    """A delivery of the same result to another archive; one that has ended there without arriving goes again."""
+def _may_be_taken_off(connection: Connection, delivery_id: int, known: Collection[str] | None) -> bool:
+    """It is a dead letter, or was taken without proof by an archive that is not known."""
+    row = connection.execute(select(DELIVERY.c.state, DELIVERY.c.archive).where(DELIVERY.c.id == delivery_id)).first()
+    if row is None:
+        return False
+    never_proven = row.state == DeliveryState.DELIVERED and known is not None and row.archive not in known
+    return never_proven or row.state == DeliveryState.DEAD
+
+
+def _send_to(connection: Connection, delivery_id: int, archive: str, now: datetime) -> bool:
+    """A delivery of the same result to another archive; one that has ended there without arriving goes again. False
+    where it is there, or on its way.
+    """
     dead = connection.execute(select(DELIVERY).where(DELIVERY.c.id == delivery_id)).one()
-    if dead.state != DeliveryState.DEAD:
-        return
     there = connection.execute(
         select(DELIVERY.c.id).where(DELIVERY.c.archive == archive, DELIVERY.c.sop_instance_uid == dead.sop_instance_uid)
     ).scalar()
     if there is None:
         outbox.list_delivery(connection, dead.study_id, archive, dead.sop_instance_uid, now)
-        return
+        return True
     ended = frozenset({DeliveryState.DEAD, DeliveryState.DISCARDED, DeliveryState.REPLACED})
-    outbox.set_going(connection, there, f"the operator sent it here instead of to {dead.archive}", now, ended)
+    return outbox.set_going(connection, there, f"the operator sent it here instead of to {dead.archive}", now, ended)
 
 
-def _taken_off(connection: Connection, delivery_ids: Collection[int], why: str, now: datetime) -> Sequence[int]:
-    """The numbers of those that were dead letters and are DISCARDED now."""
+def _taken_off(
+    connection: Connection, delivery_ids: Collection[int], why: str, now: datetime, known: Collection[str] | None
+) -> Sequence[int]:
+    """The numbers of those that are DISCARDED now."""
     numbers = sorted(delivery_ids)
     studies = sorted(set(connection.execute(select(DELIVERY.c.study_id).where(DELIVERY.c.id.in_(numbers))).scalars()))
     states = {number: row.state for number in studies if (row := locked(connection, number)) is not None}
     event = DeliveryEvent(at=now, state=DeliveryState.DISCARDED, status=why)
-    taken = [number for number in numbers if outbox.change(connection, number, event, only_from=_DEAD)]
+    taken = [number for number in numbers if _may_be_taken_off(connection, number, known)]
+    for number in taken:
+        outbox.change(connection, number, event, only_from=_DEAD | {DeliveryState.DELIVERED})
     for study_id, state in states.items():
         if state == StudyState.GRADED:
             outbox.deliver_study_if_complete(connection, study_id, now)

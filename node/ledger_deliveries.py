@@ -67,6 +67,15 @@ def dead(connection: Connection, limit: int) -> tuple[Delivery, ...]:
     return tuple(_delivery(row) for row in connection.execute(query))
 
 
+def unproven_elsewhere(connection: Connection, known: Collection[str], limit: int) -> tuple[Delivery, ...]:
+    query = (
+        _WITH_RESULT.where(DELIVERY.c.state == DeliveryState.DELIVERED, DELIVERY.c.archive.not_in(known))
+        .order_by(DELIVERY.c.study_id, DELIVERY.c.archive, DELIVERY.c.id)
+        .limit(limit)
+    )
+    return tuple(_delivery(row) for row in connection.execute(query))
+
+
 def counts_by_study(connection: Connection, study_ids: Iterable[int]) -> dict[int, Counter[DeliveryState]]:
     counts: dict[int, Counter[DeliveryState]] = {study_id: Counter() for study_id in study_ids}
     rows = connection.execute(

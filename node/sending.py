@@ -242,7 +242,9 @@ def give_up_old(post: Post) -> None:
 
 
 def end_strays(post: Post) -> None:
-    """End deliveries to archives that are no longer in the settings: nothing would ever send them."""
+    """End deliveries to archives that are no longer in the settings: nothing would ever send them. Of what these took
+    without proof it is written down that nobody asks them any more.
+    """
     ledger, now = post.ledger, post.now()
     known = {archive.name for archive in post.settings.archives}
     for name in set(ledger.delivery_counts()) - known:
@@ -251,4 +253,10 @@ def end_strays(post: Post) -> None:
             logger.error(
                 "a result has nowhere to go: no archive of this name in the settings",
                 extra={"study_id": delivery.study_id, "archive": name},
+            )
+        if number := ledger.dead_letters.say_never_proven(name, now=now):
+            logger.warning(
+                "%d results that it took stay without proof, for `spinenode dead-letters`: it is not in the settings",
+                number,
+                extra={"archive": name},
             )

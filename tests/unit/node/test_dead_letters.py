@@ -66,7 +66,7 @@ class TestInTheLedger:
     ) -> None:
         bench = Bench(tmp_path, ledger, {"pacs": 104})
         bench.grade()
-        assert ledger.dead_letters.redirect(dead(bench), archive="other", now=NOON) == 2
+        assert ledger.dead_letters.redirect(dead(bench), archive="other", now=NOON) == (2, 0)
         due = ledger.due_deliveries(NOON, limit=10)
         assert [(item.archive, item.sop_instance_uid) for item in due] == [
             ("other", "2.25.1001"),
@@ -82,7 +82,7 @@ class TestInTheLedger:
         bench.grade(objects=1)
         (there,) = ledger.due_deliveries(NOON, limit=10, archives=["other"])
         ledger.delivery_delivered(there.delivery_id, status="0x0000", now=NOON)
-        assert ledger.dead_letters.redirect(dead(bench), archive="other", now=NOON) == 1
+        assert ledger.dead_letters.redirect(dead(bench), archive="other", now=NOON) == (0, 1)
         assert ledger.due_deliveries(NOON, limit=10) == ()
         assert bench.state is StudyState.DELIVERED
 
@@ -97,7 +97,7 @@ class TestInTheLedger:
     def test_to_the_archive_that_refused_it_is_no_redirection(self, tmp_path: Path, ledger: Ledger) -> None:
         bench = Bench(tmp_path, ledger, {"pacs": 104})
         bench.grade()
-        assert ledger.dead_letters.redirect(dead(bench), archive="pacs", now=NOON) == 0
+        assert ledger.dead_letters.redirect(dead(bench), archive="pacs", now=NOON) == (0, 0)
         assert bench.counts() == {DeliveryState.DEAD: 2}
 
     def test_a_success_that_is_told_late_is_believed_and_a_failure_is_not(self, tmp_path: Path, ledger: Ledger) -> None:
@@ -145,6 +145,57 @@ def due_at(folder: Path, archive: str) -> int:
         return len(ledger.due_deliveries(NOON + timedelta(days=9999), limit=100, archives=[archive]))
     finally:
         ledger.close()
+
+
+@pytest.fixture
+def never_proven(tmp_path: Path, config: str) -> None:
+    """A study whose result "pacs" has proved, and "gone" has taken; "gone" has left the settings."""
+    ledger = open_ledger(f"sqlite:///{tmp_path}/node.db")
+    bench = Bench(tmp_path, ledger, {"pacs": 104, "gone": 104})
+    bench.grade(objects=1)
+    for delivery in ledger.due_deliveries(NOON, limit=9):
+        ledger.delivery_delivered(delivery.delivery_id, status="0x0000", now=NOON)
+    ledger.close()
+
+
+def states(folder: Path) -> dict[str, set[DeliveryState]]:
+    ledger = open_ledger(f"sqlite:///{folder}/node.db")
+    try:
+        return {archive: set(counts) for archive, counts in ledger.delivery_counts().items()}
+    finally:
+        ledger.close()
+
+
+@pytest.mark.usefixtures("never_proven")
+class TestWhatAnArchiveThatIsGoneHasNotProved:
+    def test_it_is_listed(self, config: str) -> None:
+        lines = run("--config", config).output.splitlines()
+        assert lines[0].startswith("1 result taken, and never proven, by an archive that is not in the settings")
+        assert lines[1].endswith("study 1 to gone: 1 result, Basic Text SR")
+
+    def test_discarded_it_keeps_the_study_no_longer(self, config: str, tmp_path: Path) -> None:
+        answer = run("discard", "--archive", "gone", "--config", config)
+        assert answer.output == "1 result taken off the list; the results stay in the spool\n"
+        assert states(tmp_path) == {"gone": {DeliveryState.DISCARDED}, "pacs": {DeliveryState.DELIVERED}}
+        assert run("--config", config).output == "no dead letters\n"
+
+    def test_what_a_known_archive_took_is_nobodys_to_discard(self, config: str, tmp_path: Path) -> None:
+        assert run("discard", "--archive", "pacs", "--config", config).exit_code == 1
+        assert states(tmp_path)["pacs"] == {DeliveryState.DELIVERED}
+
+    def test_redirected_it_is_sent_unless_it_is_there(self, config: str, tmp_path: Path) -> None:
+        answer = run("redirect", "--to", "pacs", "--all", "--config", config)
+        assert answer.output == "1 result already there, or on the way to pacs\n"
+        assert states(tmp_path) == {"gone": {DeliveryState.DISCARDED}, "pacs": {DeliveryState.DELIVERED}}
+
+    def test_redirected_to_an_archive_that_has_it_not(self, config: str, tmp_path: Path) -> None:
+        assert (
+            run("redirect", "--to", "other", "--all", "--config", config).output == "1 result sent to other instead\n"
+        )
+        assert states(tmp_path)["other"] == {DeliveryState.DUE}
+
+    def test_it_cannot_be_tried_again(self, config: str) -> None:
+        assert "no dead letter is meant" in run("retry", "--archive", "gone", "--config", config).output
 
 
 class TestTheOperatorsWords:

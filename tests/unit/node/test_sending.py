@@ -379,6 +379,22 @@ class TestGivingUp:
         end_strays(bench.post._replace(settings=Settings()))
         assert bench.counts("old") == {DeliveryState.DEAD: 2}
 
+    def test_what_an_archive_took_that_left_the_settings_before_it_proved_it_says_so_once(
+        self, tmp_path: Path, ledger: Ledger
+    ) -> None:
+        bench = Bench(tmp_path, ledger, {"old": 104})
+        bench.grade(objects=1)
+        (taken,) = ledger.due_deliveries(NOON, limit=9)
+        ledger.delivery_delivered(taken.delivery_id, status="0x0000 success", now=NOON)
+        for _ in range(2):
+            end_strays(bench.post._replace(settings=Settings()))
+        assert bench.counts("old") == {DeliveryState.DELIVERED: 1}
+        said = [(event.state, event.status) for event in ledger.delivery_events(taken.delivery_id)]
+        assert said == [
+            (DeliveryState.DELIVERED, "0x0000 success"),
+            (DeliveryState.DELIVERED, "no archive of this name in the settings; not proven"),
+        ]
+
     def test_deliveries_to_a_known_archive_are_no_strays(self, tmp_path: Path, ledger: Ledger) -> None:
         bench = Bench(tmp_path, ledger, {"pacs": 104})
         bench.grade()
