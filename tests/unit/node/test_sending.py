@@ -75,6 +75,20 @@ class TestOneArchive:
             (timedelta(seconds=4), DeliveryState.DELIVERED, "0x0000 success"),
         ]
 
+    def test_an_archive_that_answers_and_takes_nothing_is_down_until_it_takes_something(
+        self, tmp_path: Path, ledger: Ledger
+    ) -> None:
+        with answering(lambda _: 0x0110) as archive:
+            bench = Bench(tmp_path, ledger, {"pacs": archive.port})
+            bench.grade(objects=1)
+            bench.look()
+            bench.look(after_s=4)
+        refusing = ledger.archives.health("pacs", now=bench.now)
+        assert (refusing.state, refusing.down_since) == (BreakerState.CLOSED, NOON)
+        with answering(port=archive.port):
+            bench.look(after_s=100)
+        assert ledger.archives.health("pacs", now=bench.now).down_since is None
+
     def test_the_wait_of_an_object_grows_with_each_refusal_for_now(self, tmp_path: Path, ledger: Ledger) -> None:
         waits = []
         with answering(lambda _: 0x0110) as archive:
