@@ -19,6 +19,7 @@ from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.filereader import read_dataset
 from pydicom.uid import ImplicitVRLittleEndian
 
+from node.arriving_report import MAXIMUM_BYTES
 from node.ledger import Ledger, LedgerError
 from node.proofs import FAILURES_EXIST, SUCCESSFUL, Filed, Patience, Report
 from node.settings import Settings
@@ -136,10 +137,12 @@ def transaction_of(encoded: bytes, transfer_syntax_uid: str, event_type: int) ->
     """The Transaction UID of a report, without reading further than that.
 
     Raises:
-        NotAReport: there is none, or the report has more items than any about a request of ours.
+        NotAReport: there is none, or the report is larger than any about a request of ours.
     """
     if event_type not in (SUCCESSFUL, FAILURES_EXIST):
         raise NotAReport(NO_SUCH_EVENT, f"no event of type {event_type} is known")
+    if len(encoded) > MAXIMUM_BYTES:
+        raise NotAReport(RESOURCE_LIMITATION, f"it has more than {MAXIMUM_BYTES} bytes")
     if encoded.count(_ITEM) > MOST_ITEMS:
         raise NotAReport(RESOURCE_LIMITATION, f"it has more than {MOST_ITEMS} items")
     is_implicit = transfer_syntax_uid == ImplicitVRLittleEndian

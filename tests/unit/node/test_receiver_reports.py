@@ -202,6 +202,10 @@ class TestAnswer:
             commitment_report.read(encoded, ExplicitVRLittleEndian, 1)
         assert refused.value.status == 0x0213
 
+    def test_a_report_that_is_too_large_is_refused_whichever_way_it_came(self) -> None:
+        with pytest.raises(NotAReport, match="more than 262144 bytes"):
+            commitment_report.read(self.encoded(report()) + bytes(MAXIMUM_BYTES), ExplicitVRLittleEndian, 1)
+
     @pytest.mark.parametrize("implicit", [False, True])
     def test_both_native_transfer_syntaxes_are_read(self, implicit: bool) -> None:
         syntax = ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian
