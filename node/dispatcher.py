@@ -37,11 +37,11 @@ def run(settings: Settings, *, stop: threading.Event, on_ready: Callable[[], Non
     ledger = open_ledger(settings.database_url)
     spool = Spool(settings.spool_dir, minimum_free_bytes=0)
     post = sending.Post(ledger, spool, settings, now)
-    our_ae_title = settings.receiver.ae_title
+    asked = [item for item in settings.senders if item.query_host]
     enquiries = Enquiries(
         ledger,
-        lambda asked, uid: query.series_counts(asked, our_ae_title, uid),
-        ae_titles=[item.ae_title for item in settings.senders if item.query_host],
+        lambda sender, uid: query.series_counts(sender, settings.receiver.ae_title, uid),
+        ae_titles=[item.ae_title for item in asked],
     )
     ticks = Ticks(
         [
@@ -54,8 +54,7 @@ def run(settings: Settings, *, stop: threading.Event, on_ready: Callable[[], Non
             Tick(name="giving up", every_s=OLD_EVERY_S, run=partial(sending.give_up_old, post)),
             *(
                 Tick(name=f"asking {item.ae_title}", every_s=LOOK_EVERY_S, run=partial(enquiries.ask, item, now))
-                for item in settings.senders
-                if item.query_host
+                for item in asked
             ),
             *(
                 Tick(
