@@ -180,7 +180,7 @@ def test_the_limit_of_associations_is_a_transient_refusal(tmp_path: Path) -> Non
 
 @pytest.mark.slow
 def test_a_disk_below_the_watermark_refuses_associations_for_now(tmp_path: Path) -> None:
-    with Receiver(tmp_path, minimum_free_mb=2**40) as receiver:
+    with Receiver(tmp_path, minimum_free_mb=2**30) as receiver:
         association = associate(receiver)
         assert association.is_rejected
         answer = association.acceptor.primitive
