@@ -29,6 +29,10 @@ KILLS = int(os.environ.get("WORKFLOW_KILLS", "20"))
 ANSWER_S = 0.3
 STEPS_BETWEEN = 40
 """Between two kills, at most; a study takes about 40, and 75 to come in."""
+QUIET_S = 25
+"""Longer than a node that was killed needs to come back on a busy machine: the rest of a study must find it open."""
+WAITING = 30
+"""Studies under way at most."""
 VICTIMS = ("receiver", "worker", "worker", "dispatcher", "dispatcher", "node")
 
 pytestmark = [
@@ -80,7 +84,7 @@ def _node(folder: Path, archive_port: int) -> SteppedNode:
         "[inference]\nmaximum_attempts = 1000\n"
     )
     to = Archive(name="orthanc", ae_title=orthanc_process.AE_TITLE, port=archive_port)
-    plain = configured(folder / "node", [to], quiet_s=8, extra=extra)
+    plain = configured(folder / "node", [to], quiet_s=QUIET_S, extra=extra)
     return SteppedNode(
         folder=plain.folder,
         port=plain.port,
@@ -94,7 +98,7 @@ def _send_studies(node: SteppedNode, folder: Path, sent: list[str], over: thread
     """One study after another, each until it is acknowledged; a study at least, at most some that wait."""
     number = 0
     while not over.is_set():
-        if len(sent) - _delivered(node) < 8:
+        if len(sent) - _delivered(node) < WAITING:
             number += 1
             images = lumbar_series(number)
             sent.append(str(images[0].StudyInstanceUID))
