@@ -56,7 +56,11 @@ class Receiver:
             )
         self._listener = threading.Thread(target=self._listen_to_it, daemon=True)
         self._listener.start()
-        self.tls_port, self.port = (self._port(word) for word in ("tls_port", "port"))
+        try:
+            self.tls_port, self.port = (self._port(word) for word in ("tls_port", "port"))
+        except AssertionError:
+            self.kill()  # nobody leaves a context that was never entered
+            raise
 
     def _port(self, word: str) -> int:
         said = self.wait_for(word)
