@@ -11,19 +11,12 @@ import click
 from tqdm import tqdm
 
 from node import settings as node_settings
+from node.config_option import CONFIG
 from node.dead_letter_commands import dead_letters
 from node.notice_commands import notices
 from node.settings import Settings, SettingsError
 from node.settings_monitoring import ways_to_be_told
 from node.training_commands import evaluate, train
-
-_CONFIG = click.option(
-    "--config",
-    "config",
-    type=click.Path(path_type=Path, dir_okay=False),
-    envvar="SPINENODE_CONFIG",
-    help="Settings file (TOML); without it the embedded defaults hold. Also by SPINENODE_CONFIG.",
-)
 
 
 class _AeTitle(click.ParamType[str]):
@@ -61,7 +54,7 @@ def main() -> None:
 
 
 @main.command(epilog="Example:  spinenode serve --config deploy/node.toml")
-@_CONFIG
+@CONFIG
 def serve(config: Path | None) -> None:
     """Run the node until it is told to stop (Ctrl-C or SIGTERM)."""
     from node import service
@@ -155,7 +148,7 @@ def send(folder: Path, host: str, port: int, ae_title: str, calling: str) -> Non
 
 @main.command(epilog="Example:  spinenode status --config deploy/node.toml   or   spinenode status 17 --json")
 @click.argument("study", metavar="[STUDY]", required=False)
-@_CONFIG
+@CONFIG
 @click.option(
     "--limit", type=click.IntRange(min=1), default=20, show_default=True, help="How many studies, newest first."
 )
@@ -175,7 +168,7 @@ def status(study: str | None, config: Path | None, limit: int, as_json: bool) ->
 
 @main.command(epilog="Example:  spinenode retry 1.2.826.0.1.3680043.8.498.1 --config deploy/node.toml")
 @click.argument("study", metavar="STUDY")
-@_CONFIG
+@CONFIG
 def retry(study: str, config: Path | None) -> None:
     """Try a study again: STUDY is its number in `spinenode status` or its Study Instance UID.
 
@@ -191,7 +184,7 @@ def retry(study: str, config: Path | None) -> None:
 
 @main.command("give-up", epilog="Example:  spinenode give-up 17 --config deploy/node.toml")
 @click.argument("study", metavar="STUDY")
-@_CONFIG
+@CONFIG
 def give_up(study: str, config: Path | None) -> None:
     """Stop trying to deliver the results of a study; `spinenode retry STUDY` takes it up again.
 
@@ -210,7 +203,7 @@ def give_up(study: str, config: Path | None) -> None:
 @click.option("--host", help="Instead of a configured archive: an address,")
 @click.option("--port", type=click.IntRange(1, 65535), help="a port,")
 @click.option("--ae-title", type=_AeTitle(), help="and an AE title.")
-@_CONFIG
+@CONFIG
 def echo(archive: str | None, host: str | None, port: int | None, ae_title: str | None, config: Path | None) -> None:
     """Ask an archive, or all of the settings, whether it answers (C-ECHO) and which of our results it would take."""
     from node import echo as echoes
@@ -243,7 +236,7 @@ def config() -> None:
 
 
 @config.command(epilog="Example:  spinenode config check --config deploy/node.toml")
-@_CONFIG
+@CONFIG
 def check(config: Path | None) -> None:
     """Read the settings as `serve` would, and say what is wrong or what holds."""
     from node.archive_security import way_there, why_unusable

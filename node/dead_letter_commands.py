@@ -9,18 +9,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from node import settings as node_settings
+from node.config_option import CONFIG
 from node.settings import Settings
 
 if TYPE_CHECKING:
     from node.dead_letters import Chosen
-
-_CONFIG = click.option(
-    "--config",
-    "config",
-    type=click.Path(path_type=Path, dir_okay=False),
-    envvar="SPINENODE_CONFIG",
-    help="Settings file (TOML); without it the embedded defaults hold. Also by SPINENODE_CONFIG.",
-)
 
 
 class _Numbers(click.ParamType[range]):
@@ -47,14 +40,14 @@ def _selects(command: _Command) -> _Command:
         click.option("--archive", default="", metavar="NAME", help="Those to this archive."),
         click.option("--study", default="", metavar="STUDY", help="Those of this study (number or UID)."),
         click.argument("numbers", nargs=-1, type=_Numbers(), metavar="NUMBER..."),
-        _CONFIG,
+        CONFIG,
     ):
         command = option(command)
     return command
 
 
 @click.group("dead-letters", invoke_without_command=True, epilog="Example:  spinenode dead-letters --config node.toml")
-@_CONFIG
+@CONFIG
 @click.pass_context
 def dead_letters(context: click.Context, config: Path | None) -> None:
     """Show the results that did not reach an archive; retry, redirect or discard them.
