@@ -10,19 +10,14 @@ from pathlib import Path
 import click
 
 from node import settings as node_settings
+from node.config_option import CONFIG
 from node.notices import Notice, NoticeState
 from node.settings import Settings
 from node.words import moment
 
 
 @click.command(epilog="Example:  spinenode notices --test --config deploy/node.toml")
-@click.option(
-    "--config",
-    "config",
-    type=click.Path(path_type=Path, dir_okay=False),
-    envvar="SPINENODE_CONFIG",
-    help="Settings file (TOML); without it the embedded defaults hold. Also by SPINENODE_CONFIG.",
-)
+@CONFIG
 @click.option("--limit", type=click.IntRange(min=1), default=20, show_default=True, help="How many, newest last.")
 @click.option("--test", "is_test", is_flag=True, help="Send a notice that says it is a test to every channel, now.")
 def notices(config: Path | None, limit: int, is_test: bool) -> None:
