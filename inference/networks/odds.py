@@ -62,15 +62,16 @@ def either(sides: Tensor) -> Tensor:
     return neither + torch.log(-torch.expm1(-neither))
 
 
-def averaged(one: LogOdds, other: LogOdds, sharpness: Tensor) -> LogOdds:
+def averaged(network: LogOdds, regression: LogOdds, sharpness: Tensor) -> LogOdds:
     """Both opinions count alike: their mean log-odds, times ``sharpness`` (len(LEARNED),).
 
-    Marrow is averaged as its label is, over both sides together: the side that both opinions together find the
-    likelier one has that probability, the other one less in the proportion of the two sides' own.
+    Marrow is averaged as its label is, over both sides together. Which side it is, the network alone says, which sees
+    the bone of each: the likelier side has the joint probability, the other one less in the proportion of the
+    network's own. Nothing taught the regression the sides, and it puts whatever it finds on one of them.
     """
-    joined = {f: (one[f] + other[f]) / 2 * sharpness[i] for i, f in enumerate(LEARNED)}
-    sides = torch.cat([(one[finding] + other[finding]) / 2 for finding in MARROW], 1)
-    of_any = (either(torch.cat([one[f] for f in MARROW], 1)) + either(torch.cat([other[f] for f in MARROW], 1))) / 2
+    joined = {f: (network[f] + regression[f]) / 2 * sharpness[i] for i, f in enumerate(LEARNED)}
+    sides = torch.cat([network[finding] for finding in MARROW], 1)
+    of_any = (either(sides) + either(torch.cat([regression[f] for f in MARROW], 1))) / 2
     likelier = torch.sigmoid(of_any * sharpness[LEARNED.index(MARROW[0])])[:, None]
     by_side = torch.sigmoid(sides)
     chance = likelier * by_side / by_side.amax(1, keepdim=True)

@@ -67,14 +67,17 @@ def test_two_opinions_count_alike() -> None:
         assert both[Finding.DISC_BULGING].item() == pytest.approx(expected)
 
 
-def test_marrow_is_averaged_over_both_sides_together() -> None:
-    """Each is sure of a change and they differ about the side: there is a change, the side is anyone's guess."""
-    one = _beyond(upper_marrow_change=3.0, lower_marrow_change=-3.0)
-    other = _beyond(upper_marrow_change=-3.0, lower_marrow_change=3.0)
-    both = odds.probabilities(odds.averaged(one, other, torch.ones(len(LEARNED))))
-    upper, lower = (both[finding][0, 1].item() for finding in MARROW)
-    assert upper == pytest.approx(lower)
-    assert upper > 0.9
+def test_which_side_the_marrow_changed_on_the_network_alone_says() -> None:
+    """Each is sure of a change; the regression, whom nothing taught the sides, always puts it on the lower one."""
+    regression = _beyond(upper_marrow_change=-7.0, lower_marrow_change=3.0)
+    for network, changed in (
+        (_beyond(upper_marrow_change=3.0, lower_marrow_change=-3.0), Finding.UPPER_MARROW_CHANGE),
+        (_beyond(upper_marrow_change=-3.0, lower_marrow_change=3.0), Finding.LOWER_MARROW_CHANGE),
+    ):
+        both = odds.probabilities(odds.averaged(network, regression, torch.ones(len(LEARNED))))
+        chance = {finding: both[finding][0, 1].item() for finding in MARROW}
+        assert chance.pop(changed) > 0.9
+        assert max(chance.values()) < 0.1
 
 
 def test_the_side_that_both_find_likelier_has_the_change() -> None:
