@@ -91,6 +91,7 @@ def run(settings: Settings, *, slot: int, stop: threading.Event, on_ready: Calla
         )
         shift.enter(forebears=f"{place}:")
         ticks = Ticks(_ticks(settings, shift, engine, job, now))
+        end_if_hung(job, settings)  # the timer runs before a study does: the first one may stop every thread
         ticks.start()
         shift.launch()
         on_ready()

@@ -218,7 +218,7 @@ def test_a_study_that_uses_up_memory_is_tried_twice_and_the_others_are_graded(tm
 
 
 def test_a_study_that_stops_every_thread_of_its_worker_is_ended_and_the_others_are_graded(tmp_path: Path) -> None:
-    limits = f"[inference]\ntime_limit_s = 1\n{SHORT}"
+    limits = f"[inference]\nmaximum_attempts = 2\ntime_limit_s = 1\n{SHORT}"
     with answering() as archive, stand_in(tmp_path / "node", archive, grading_s=0.1, extra=limits) as node:
         send(study(1, study_id="SEIZING"), node, tmp_path / "seizing")
         until(lambda: StudyState.GRADING in states(node), 300, node)
