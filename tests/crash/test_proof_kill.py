@@ -39,6 +39,8 @@ STEPS = (
     f"before {REQUEST}",
     f"after {REQUEST}",
 )
+AT_THE_START = {f"{when} dispatcher: Proofs.end_interrupted" for when in ("before", "amid", "after")}
+"""Taken once, when the dispatcher starts, which may be after the trace begins: no step of a study's proof."""
 
 
 def settings_of(archive: Orthanc) -> str:
@@ -113,7 +115,7 @@ def test_the_steps_are_those_that_the_node_takes(node: SteppedNode) -> None:
     node.arm("nowhere", 1, "part")
     assert_came_to_a_good_end(node, send_study(node))
     taken = {step for step in node.trace() if "Proofs." in step or REQUEST in step}
-    assert taken == set(STEPS)
+    assert taken - AT_THE_START == set(STEPS)
 
 
 @pytest.mark.parametrize("step", STEPS)

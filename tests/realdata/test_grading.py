@@ -88,14 +88,14 @@ def test_a_stack_is_graded_and_explained_in_time(data_root: Path, models: Models
     volume = spider.read_stack(data_root / "spider", spider.stack_patients(data_root / "spider")[0])
     spine = labelling.name(detection.find(volume, models.localiser))
     cut = discs.cut(volume, spine)
-    torch.set_num_threads(2)
+    torch.set_num_threads(1)  # more of them count the time they spend waiting for each other on a busy machine
     grading.grade(cut, models.grader)  # the first call pays for lazy set-up
     started = time.process_time()
     graded = grading.grade(cut, models.grader)
     graded_s, started = time.process_time() - started, time.process_time()
     maps = evidence.explain(volume, cut, models.grader, graded)
     explained_s = time.process_time() - started
-    assert graded_s < 2 * 0.15  # processor seconds of two threads
+    assert graded_s < 2 * 0.15  # processor seconds: 0.15 s on two cores
     assert explained_s < 2 * 1.5
     for of_disc in maps:
         assert [found.finding for found in of_disc] == list(LEARNED)
