@@ -22,7 +22,7 @@ from inference import pipeline
 from inference.report import Declined, Report
 from inference.weights import DeviceError, WeightsError, load_models
 from node import logs, report_json, study_files
-from sr_templates import render
+from sr_templates import part10, render
 
 FAILED = 1
 
@@ -125,8 +125,8 @@ def _write_results(outcome: Report | Declined, instances: Sequence[pydicom.Datas
         for name, png in render.captures_png(outcome):
             (out / "captures" / f"{name}.png").write_bytes(png)
         (out / "report.txt").write_text(render.text(outcome), encoding="utf-8")
-    for number, item in enumerate(rendered, start=1):
-        item.dataset.save_as(out / "dicom" / f"{number:03d}-{item.kind.value}.dcm", enforce_file_format=True)
+    for number, (item, content) in enumerate(zip(rendered, part10.files(rendered), strict=True), start=1):
+        (out / "dicom" / f"{number:03d}-{item.kind.value}.dcm").write_bytes(content)
 
 
 def _run_now(source: Sequence[pydicom.Dataset]) -> render.Run:

@@ -11,7 +11,6 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
-from io import BytesIO
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -23,7 +22,7 @@ from node.ledger import Ledger, LedgerUnavailable, WrongState
 from node.records import ReceivedInstance, ResultObject, StudyRecord, StudyState
 from node.settings import Settings
 from node.spool import NoRoom, Spool, StoredFile
-from sr_templates import render
+from sr_templates import part10, render
 
 logger = logging.getLogger(__name__)
 
@@ -173,7 +172,6 @@ class StudyJob:
             return self._declined(graded, files.instances, study)
         wanted = rendition.wanted(self._settings.results)
         rendered = render.render(graded, files.instances, self._run(study), wanted)
-        self._done("rendered")
         return _ended(StudyState.GRADED, _summary(graded), self._spool_results(rendered))
 
     def _unreadable_mr(self, images: Sequence[ReceivedInstance], files: study_files.StudyFiles) -> int:
@@ -185,7 +183,6 @@ class StudyJob:
         rendered: Sequence[render.Rendered] = ()
         if self._settings.results.report_declined and source:
             rendered = render.render_declined(declined, source, self._run(study), self._settings.results.language)
-            self._done("rendered")
         return _ended(StudyState.DECLINED, declined.reason, self._spool_results(rendered))
 
     def _run(self, study: StudyRecord) -> render.Run:
@@ -198,11 +195,12 @@ class StudyJob:
         )
 
     def _spool_results(self, rendered: Sequence[render.Rendered]) -> tuple[ResultObject, ...]:
+        encoded = tuple(part10.files(rendered))
+        if rendered:
+            self._done("rendered")
         results = []
-        for item in rendered:
-            encoded = BytesIO()
-            item.dataset.save_as(encoded, enforce_file_format=True)
-            stored = self._store(encoded.getvalue())
+        for item, content in zip(rendered, encoded, strict=True):
+            stored = self._store(content)
             results.append(
                 ResultObject(
                     sop_instance_uid=str(item.dataset.SOPInstanceUID),

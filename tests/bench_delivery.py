@@ -32,7 +32,7 @@ from tests import node_process, orthanc_process
 
 STUDIES = 100
 WAITING = 1000
-WATCHED_S = 60.0
+WATCHED_S = 120.0
 SETTLED_AFTER_S = 15.0
 QUIET_S = 2.0
 T2_SAGITTAL = "T2_TSE_SAG"
