@@ -15,6 +15,7 @@ from functools import partial
 from node import assembly, query, quiet_libraries, sending
 from node.enquiries import Enquiries
 from node.ledger import Ledger, open_ledger
+from node.lone import wait_for_lock
 from node.looks import Looks
 from node.retention import Keeper, look_every_s
 from node.settings import Settings
@@ -27,13 +28,31 @@ logger = logging.getLogger(__name__)
 LOOK_EVERY_S = 0.5
 PROOF_EVERY_S = 1.0
 OLD_EVERY_S = 60.0
+LOCK_EVERY_S = 1.0
+LOCK_FILE = "dispatcher.lock"
 
 Now = Callable[[], datetime]
 
 
 def run(settings: Settings, *, stop: threading.Event, on_ready: Callable[[], None], now: Now) -> None:
-    """Run until ``stop`` is set."""
+    """Run until ``stop`` is set.
+
+    One dispatcher works on a spool. Another, on another machine, stands by and takes over when the first is gone: two
+    would send every result twice.
+    """
     quiet_libraries.prepare()
+    settings.spool_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with (settings.spool_dir / LOCK_FILE).open("a", encoding="ascii") as lock:
+
+        def stand_by() -> None:
+            logger.warning("another dispatcher works on this spool: standing by until it ends")
+            on_ready()
+
+        if wait_for_lock(lock, stop, stand_by, LOCK_EVERY_S):
+            _dispatch(settings, stop, on_ready, now)
+
+
+def _dispatch(settings: Settings, stop: threading.Event, on_ready: Callable[[], None], now: Now) -> None:
     ledger = open_ledger(settings.database_url)
     spool = Spool(settings.spool_dir, minimum_free_bytes=0)
     post = sending.Post(ledger, spool, settings, now)

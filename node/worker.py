@@ -6,7 +6,6 @@ Several such processes may share a PostgreSQL ledger; see ``node/shift.py``.
 from __future__ import annotations
 
 import faulthandler
-import fcntl
 import logging
 import os
 import secrets
@@ -26,6 +25,7 @@ from inference.weights import load_models
 from node import lifesigns, rendition
 from node.engine import Engine, queue_database_url
 from node.ledger import LedgerError, open_ledger
+from node.lone import wait_for_lock
 from node.settings import Settings
 from node.shift import Shift
 from node.spool import Spool
@@ -150,15 +150,10 @@ def _only_worker_of(data_dir: Path, slot: int, stop: threading.Event) -> Iterato
     """
     name = "worker.lock" if slot == 1 else f"worker-{slot}.lock"
     with (data_dir / name).open("a+", encoding="ascii") as lock:
-        while not stop.is_set():
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                stop.wait(0.1)
+        held = wait_for_lock(lock, stop)
         lock.seek(0)
         place = lock.read().strip()
-        if not place and not stop.is_set():
+        if held and not place:
             place = secrets.token_hex(8)
             lock.write(place)
             lock.flush()

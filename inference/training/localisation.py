@@ -61,6 +61,7 @@ STAGES = (
     Stage(name="stacks", steps=600, stack_share=1.0),
     Stage(name="marks", steps=450, stack_share=0.4),
     Stage(name="fine", steps=450, stack_share=0.5, mild_share=0.5, overlap=0.0),
+    Stage(name="long", steps=1500, stack_share=0.5, mild_share=0.5, overlap=0.0),
 )
 
 SHORT_STAGES = (STAGES[0], replace(STAGES[2], steps=150))
