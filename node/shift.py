@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 
 from node.engine import Engine
@@ -83,8 +83,10 @@ class Shift:
         """See to it that there is a job for each study that waits, and for each whose job was lost while it ran."""
         if not self._launched:
             return
-        queued = sorted(self._ledger.queued_studies(), key=self._turn)[:QUEUE_AHEAD]
-        studies = (*self._ledger.grading_studies(), *queued)
+        waiting = self._ledger.queued_studies()  # before those in work: one that is taken in between is in both
+        grading = self._ledger.grading_studies()
+        queued = sorted(_one_of_each(waiting, grading), key=self._turn)[:QUEUE_AHEAD]
+        studies = (*grading, *queued)
         self._engine.enqueue(
             [(study.study_id, study.round) for study in studies],
             restart_ended=self._leads,
@@ -109,3 +111,12 @@ class Shift:
         if stranded:
             logger.warning("putting %d studies back into the queue that were taken and not begun", len(stranded))
             self._engine.put_back(stranded)
+
+
+def _one_of_each(waiting: Sequence[StudyRecord], grading: Sequence[StudyRecord]) -> Iterator[StudyRecord]:
+    """The first waiting generation of each study that nobody grades: the next one names its results as predecessors."""
+    taken = {study.study_instance_uid for study in grading}
+    for study in sorted(waiting, key=lambda study: study.study_id):
+        if study.study_instance_uid not in taken:
+            taken.add(study.study_instance_uid)
+            yield study

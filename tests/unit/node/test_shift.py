@@ -11,6 +11,7 @@ import pytest
 
 from node.ledger import Ledger, open_ledger
 from node.shift import DECLARED_DEAD, Shift
+from tests.unit.node.received_instances import after, image
 from tests.unit.node.sending_bench import Bench
 
 DEAD_AFTER_S = 0.4
@@ -157,3 +158,21 @@ def test_studies_are_queued_with_their_places_in_line(tmp_path: Path) -> None:
     assert jobs == [(2, 0), (1, 0), (3, 0)]
     assert sorted(places, key=places.__getitem__) == [2, 1, 3]
     ledger.close()
+
+
+def test_a_later_generation_waits_until_the_earlier_one_has_ended(ledger: Ledger) -> None:
+    shift, queue = (worker := Worker(ledger, "a", Queue())).shift, worker.queue
+
+    def queued() -> list[int]:
+        shift.enqueue()
+        return [study_id for study_id, _ in queue.queued[0]]
+
+    for number in (1, 2):
+        ledger.record_instance(image(number, at=after(60 * number)))
+        (study,) = ledger.open_studies()
+        ledger.close_study(study.study_id, last_received_at=study.last_received_at, reason="quiet", now=after(60))
+    assert queued() == [1], "both wait: the first"
+    ledger.take_study(1, maximum_attempts=3, now=after(200))
+    assert queued() == [1], "the first is being graded"
+    ledger.finish_declined(1, results=(), archives={}, reason="no", now=after(201))
+    assert queued() == [2]
