@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Collection, Iterator
 
 from pydicom.dataset import Dataset
@@ -19,10 +20,13 @@ from node.transport_security import ClientTls
 
 CONNECT_WITHIN_S = 5
 ANSWER_WITHIN_S = 20
+"""Each answer; and all of them together:"""
+ALL_ANSWERS_WITHIN_S = 300
 MOST_SERIES = 1000
 MOST_OBJECTS = 100_000
 _SUCCESS = 0x0000
 _PENDING = (0xFF00, 0xFF01)
+_ENDLESS = f"has not come to the end of its answers in {ALL_ANSWERS_WITHIN_S} s"
 
 
 class QueryError(Exception):
@@ -43,10 +47,14 @@ def series_counts(sender: SenderSettings, our_ae_title: str, study_instance_uid:
         raise QueryError(f"{where} makes no association for queries: {association.what}")
     try:
         found: list[SeriesCount] = []
+        deadline = time.monotonic() + ALL_ANSWERS_WITHIN_S
         for status, answer in association.send_c_find(
             _question(study_instance_uid), StudyRootQueryRetrieveInformationModelFind
         ):
             code = status.get("Status")
+            if time.monotonic() > deadline:
+                association.abort()
+                raise QueryError(f"{where} {_ENDLESS}")
             if code in _PENDING and answer is not None and len(found) < MOST_SERIES:
                 found.append(_count(answer))
             elif code != _SUCCESS and code not in _PENDING:
@@ -102,8 +110,12 @@ def _objects(association: Association, study: str, series: str, sop_instance_uid
     question.InstanceAvailability = ""
     try:
         answers = association.send_c_find(question, StudyRootQueryRetrieveInformationModelFind)
+        deadline = time.monotonic() + ALL_ANSWERS_WITHIN_S
         for count, (status, answer) in enumerate(answers):
             code = status.get("Status")
+            if time.monotonic() > deadline:
+                association.abort()
+                raise QueryError(f"it {_ENDLESS}")
             if code in _PENDING and count < MOST_OBJECTS:
                 if answer is not None and str(answer.get("InstanceAvailability") or "").strip() != "UNAVAILABLE":
                     yield str(answer.get("SOPInstanceUID") or "")

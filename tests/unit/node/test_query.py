@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -14,6 +15,7 @@ from pynetdicom.sop_class import (  # type: ignore[attr-defined]
     StudyRootQueryRetrieveInformationModelFind,
 )
 
+from node import query
 from node.query import series_counts
 from node.records import SeriesCount
 from node.settings import SenderSettings
@@ -27,7 +29,7 @@ def _any_value_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(config.settings, "reading_validation_mode", config.IGNORE)
 
 
-def archive_answers(*told: bytes) -> tuple[SeriesCount, ...]:
+def archive_answers(*told: bytes, every_s: float = 0) -> tuple[SeriesCount, ...]:
     """What is understood of an archive that sends these bytes as its numbers, one for each series."""
 
     def find(_event: evt.Event) -> Iterator[tuple[int, Dataset]]:
@@ -36,6 +38,7 @@ def archive_answers(*told: bytes) -> tuple[SeriesCount, ...]:
             answer.QueryRetrieveLevel, answer.SeriesInstanceUID, answer.Modality = "SERIES", f"1.2.3.{number}", "MR"
             tag = NUMBER_OF_SERIES_RELATED_INSTANCES
             answer._dict[tag] = RawDataElement(tag, "IS", len(content), content, 0, True, True)
+            time.sleep(every_s)
             yield 0xFF00, answer
 
     archive = AE("ARCHIVE")
@@ -57,3 +60,11 @@ def test_no_match_is_no_series() -> None:
 def test_only_a_whole_number_counts() -> None:
     found = archive_answers(b"15", b"", b"MANY", b"-3", b"9" * 400)
     assert [series.instance_count for series in found] == [15, None, None, None, None]
+
+
+def test_an_archive_that_never_comes_to_an_end_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(query, "ALL_ANSWERS_WITHIN_S", 0.5)
+    began = time.monotonic()
+    with pytest.raises(query.QueryError, match="has not come to the end of its answers"):
+        archive_answers(*[b"15"] * 100, every_s=0.1)
+    assert time.monotonic() - began < 5
