@@ -22,7 +22,7 @@ from inference import pipeline
 from inference.report import Declined, Report
 from inference.weights import DeviceError, WeightsError, load_models
 from node import logs, report_json, study_files
-from sr_templates import part10, render
+from sr_templates import render
 
 FAILED = 1
 
@@ -125,7 +125,7 @@ def _write_results(outcome: Report | Declined, instances: Sequence[pydicom.Datas
         for name, png in render.captures_png(outcome):
             (out / "captures" / f"{name}.png").write_bytes(png)
         (out / "report.txt").write_text(render.text(outcome), encoding="utf-8")
-    for number, (item, content) in enumerate(zip(rendered, part10.files(rendered), strict=True), start=1):
+    for number, (item, content) in enumerate(zip(rendered, render.files(rendered), strict=True), start=1):
         (out / "dicom" / f"{number:03d}-{item.kind.value}.dcm").write_bytes(content)
 
 

@@ -22,7 +22,7 @@ from node.ledger import Ledger, LedgerUnavailable, WrongState
 from node.records import ReceivedInstance, ResultObject, StudyRecord, StudyState
 from node.settings import Settings
 from node.spool import NoRoom, Spool, StoredFile
-from sr_templates import part10, render
+from sr_templates import render
 
 logger = logging.getLogger(__name__)
 
@@ -195,7 +195,7 @@ class StudyJob:
         )
 
     def _spool_results(self, rendered: Sequence[render.Rendered]) -> tuple[ResultObject, ...]:
-        encoded = tuple(part10.files(rendered))
+        encoded = tuple(render.files(rendered))
         if rendered:
             self._done("rendered")
         results = []

@@ -14,6 +14,7 @@ from sr_templates.encapsulated_pdf import encapsulated_pdf
 from sr_templates.key_objects import key_object_selection
 from sr_templates.measurement_report import measurement_reports
 from sr_templates.parametric_map import parametric_maps
+from sr_templates.part10 import files
 from sr_templates.presentation_state import presentation_state
 from sr_templates.provenance import OutputKind, Predecessor, Rendered, Run
 from sr_templates.segmentation import segmentation
@@ -29,6 +30,7 @@ __all__ = [
     "SrClass",
     "Wanted",
     "captures_png",
+    "files",
     "render",
     "render_declined",
     "text",
