@@ -41,7 +41,7 @@ def train() -> None:
     show_default=True,
     help="Leave out one patient of so many, for the validation curve and the report; 0 = train on everybody.",
 )
-@click.option("--short", is_flag=True, help="Less than two thirds of the steps.")
+@click.option("--short", is_flag=True, help="A quarter of the steps.")
 @_THREADS
 def train_localisation(  # noqa: PLR0913, PLR0917 - one for each option
     data: Path, layout: str, out: Path, resume: bool, seed: int, hold_out: int, short: bool, threads: int
@@ -65,6 +65,8 @@ def train_localisation(  # noqa: PLR0913, PLR0917 - one for each option
     try:
         patients = localisation_sources.patients(data, kind)
         left_out = frozenset(patients[hold_out - 1 :: hold_out] if hold_out else ())
+        if hold_out and kind is kind.SHARED:
+            left_out = frozenset(map(str, localisation.held_out_patients(data, hold_out)))
         training = localisation.Training(
             data=data,
             out=weights,

@@ -37,6 +37,7 @@ def trainings(monkeypatch: pytest.MonkeyPatch) -> list[localisation.Training]:
         return Sources(stacks=(), unseen=(), has_images_without_masks=False)
 
     monkeypatch.setattr(localisation, "train", train)
+    monkeypatch.setattr(localisation, "held_out_patients", lambda root, one_of: frozenset({one_of, 2 * one_of}))
     monkeypatch.setattr(localisation_sources, "read", read)
     monkeypatch.setattr(localisation_sources, "patients", lambda root, layout: tuple(str(n) for n in range(1, 15)))
     monkeypatch.setattr(localisation_scores, "read_localiser", lambda path: None)
