@@ -21,7 +21,8 @@ BONE_AS_BRIGHT_AS_FLUID = 1.2
 """Median of bone's signal over the fluid's: at most 1.1 on SPIDER's 172 T2 images, more on four in five T1."""
 SURE_GRADE = 0.8
 CLEAR_SLIP_MM, NO_SLIP_MM = 5.0, 1.0
-"""On SPIDER's T2 images fewer than 1 % of the discs without a labelled slip measure more than 5 mm."""
+"""On SPIDER's T2 images fewer than 1 % of the discs without a labelled slip measure more than 5 mm, forward or backward.
+SPIDER's label is one yes or no: it names no direction."""
 DARK_DISC, BRIGHT_DISC = 0.14, 0.5
 """Disc's signal over the fluid's: about 1 % of the discs labelled Pfirrmann 2 are darker, and of 4 are brighter."""
 
@@ -115,11 +116,20 @@ def of_contradictions(discs: Sequence[DiscGrading]) -> tuple[str, ...]:
 
 def _against_slip(disc: DiscGrading) -> tuple[str, ...]:
     grade, slip_mm = disc.grades.get(Finding.SPONDYLOLISTHESIS), disc.measurements.get("slip_mm")
-    if grade is None or slip_mm is None or grade.probabilities.get(grade.value, 1.0) < SURE_GRADE:
+    if grade is None or slip_mm is None:
         return ()
     if grade.value == 0 and slip_mm > CLEAR_SLIP_MM:
-        return (f"{disc.name}: graded without spondylolisthesis, but a slip of {slip_mm:.1f} mm was measured.",)
-    if grade.value == 1 and abs(slip_mm) < NO_SLIP_MM:
+        return (
+            f"{disc.name}: graded without spondylolisthesis, but the body above was measured {slip_mm:.1f} mm "
+            "in front of the one below.",
+        )
+    if grade.value == 0 and slip_mm < -CLEAR_SLIP_MM:
+        return (
+            f"{disc.name}: graded without spondylolisthesis, but the body above was measured {-slip_mm:.1f} mm "
+            "behind the one below (retrolisthesis).",
+        )
+    is_sure = grade.probabilities.get(grade.value, 1.0) >= SURE_GRADE
+    if grade.value == 1 and is_sure and abs(slip_mm) < NO_SLIP_MM:
         return (f"{disc.name}: graded as spondylolisthesis, but a slip of only {slip_mm:.1f} mm was measured.",)
     return ()
 
