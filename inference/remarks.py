@@ -21,8 +21,8 @@ BONE_AS_BRIGHT_AS_FLUID = 1.2
 """Median of bone's signal over the fluid's: at most 1.1 on SPIDER's 172 T2 images, more on four in five T1."""
 SURE_GRADE = 0.8
 CLEAR_SLIP_MM, NO_SLIP_MM = 5.0, 1.0
-"""On SPIDER's T2 images fewer than 1 % of the discs without a labelled slip measure more than 5 mm, forward or backward.
-SPIDER's label is one yes or no: it names no direction."""
+"""On SPIDER's T2 images fewer than 1 % of the discs without a labelled slip measure more than 5 mm, forward or
+backward; SPIDER's label is one yes or no and names no direction."""
 DARK_DISC, BRIGHT_DISC = 0.14, 0.5
 """Disc's signal over the fluid's: about 1 % of the discs labelled Pfirrmann 2 are darker, and of 4 are brighter."""
 
