@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import struct
 import unicodedata
+import warnings
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 
 from pydicom import DataElement, Dataset
-from pydicom.charset import convert_encodings
+from pydicom.charset import convert_encodings, decode_bytes, encode_string
 from pydicom.config import disable_value_validation
 from pydicom.datadict import dictionary_VR, tag_for_keyword
 from pydicom.filebase import DicomFileLike
 from pydicom.filewriter import write_data_element
+from pydicom.valuerep import TEXT_VR_DELIMS
 
+from sr_templates.header_values import fitting, without_controls
 from sr_templates.study_modules import STUDY_LEVEL_KEYWORDS, TYPE_2_KEYWORDS
 
 
@@ -34,7 +37,9 @@ class SourceStudy:
 
     attributes: Dataset
     dropped: tuple[str, ...]
-    """Keywords of source attributes that could not be written again (malformed values)."""
+    """Keywords of source attributes whose values are malformed: left out, or empty where an object must have them."""
+    mended: tuple[str, ...]
+    """Keywords of source attributes that were copied without what no valid value can hold."""
     instances: Mapping[str, SourceInstance]
     frame_of_reference_uid: str
     """Of the graded images; empty where they state none."""
@@ -60,18 +65,19 @@ def read_source(source: Sequence[Dataset], study_instance_uid: str, graded: Coll
         raise ValueError("the source instances do not hold the images that the report refers to")
     speaker = next((item for item in source if str(item.get("SOPInstanceUID")) in graded), source[0])
     with disable_value_validation():  # its warnings would put the patient's values into logs
-        attributes, dropped = _study_attributes(speaker)
+        attributes, dropped, mended = _study_attributes(speaker)
     attributes.StudyInstanceUID = study_instance_uid or str(speaker.get("StudyInstanceUID", ""))
     return SourceStudy(
         attributes=attributes,
         dropped=dropped,
+        mended=mended,
         instances=instances,
         frame_of_reference_uid=str(speaker.get("FrameOfReferenceUID") or ""),
     )
 
 
-def _study_attributes(instance: Dataset) -> tuple[Dataset, tuple[str, ...]]:
-    attributes, dropped = Dataset(), []
+def _study_attributes(instance: Dataset) -> tuple[Dataset, tuple[str, ...], tuple[str, ...]]:
+    attributes, dropped, mended = Dataset(), [], []
     charset = _written(instance, "SpecificCharacterSet", None)
     if charset is not None:
         attributes.add(charset)
@@ -80,14 +86,17 @@ def _study_attributes(instance: Dataset) -> tuple[Dataset, tuple[str, ...]]:
         if keyword not in instance:
             continue
         element = _written(instance, keyword, encodings)
-        if element is None:
+        fit = None if element is None else fitting(element)
+        if fit is None:
             dropped.append(keyword)
-        else:
-            attributes.add(element)
+            continue
+        attributes.add(fit)
+        if fit is not element:
+            mended.append(keyword)
     for keyword in TYPE_2_KEYWORDS:
         if keyword not in attributes:
             setattr(attributes, keyword, "")
-    return attributes, tuple(dropped)
+    return attributes, tuple(dropped), tuple(mended)
 
 
 _MALFORMED = (ValueError, TypeError, AttributeError, LookupError, OverflowError, NotImplementedError, struct.error)
@@ -131,22 +140,37 @@ def in_ascii(text: str) -> str:
     return "".join(c for c in apart if not unicodedata.combining(c)).encode("ascii", "replace").decode("ascii")
 
 
-def _first_codec(attributes: Dataset) -> str:
-    """What text is encoded with that needs no change of character set: ASCII where the source states none."""
-    stated = attributes.get("SpecificCharacterSet") or ""
-    first = stated if isinstance(stated, str) else stated[0]
-    return "ascii" if first in ("", "ISO_IR 6", "ISO 2022 IR 6") else _encodings(attributes)[0]
+def _holds(text: str, attributes: Dataset) -> bool:
+    """Whether the text is read again as it was meant: codes that end with a line (PS3.5 6.1.2.5.3) may not be."""
+    codecs = _encodings(attributes)
+    if codecs[0] == "iso8859" and any("\x7f" < c < "\u0100" for c in text):
+        return False  # the default repertoire is ASCII, which pydicom reads and writes as Latin-1
+    if not all(any(_encodes(c, codec) for codec in codecs) for c in text):
+        return False
+    with disable_value_validation(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what it warns of is the answer
+        return decode_bytes(encode_string(text, codecs), codecs, TEXT_VR_DELIMS) == text
+
+
+def _encodes(character: str, codec: str) -> bool:
+    try:
+        return character.encode(codec).decode(codec) == character
+    except (UnicodeError, LookupError):
+        return False
 
 
 def writable(text: str, attributes: Dataset) -> str:
-    """``text`` as the source's character set can hold it: accents are spelt out or dropped, the rest becomes "?"."""
+    """``text`` as the source's character set can hold it, without control characters other than line breaks.
+
+    Of other characters accents are spelt out or dropped, the rest becomes "?".
+    """
+    text = without_controls(text, keep="\r\n")
     if text.isascii():
         return text
-    try:
-        text.encode(_first_codec(attributes))
-    except (UnicodeEncodeError, LookupError):
-        return in_ascii(text)
-    return text
+    if _holds(text, attributes):
+        return text
+    near = "".join(c if _holds(c, attributes) else in_ascii(c) for c in text)
+    return near if _holds(near, attributes) else in_ascii(text)
 
 
 def referenced_evidence(instances: Sequence[SourceInstance], study_instance_uid: str) -> list[Dataset]:

@@ -53,13 +53,22 @@ def test_a_malformed_value_costs_no_result_and_stays_out_of_the_logs(caplog: pyt
     assert reread(source).PatientID == "TEST-1"
 
 
-@pytest.mark.filterwarnings("ignore:Invalid value", "ignore:The value length")  # on reading it back
-def test_invalid_but_writable_values_pass_through() -> None:
+def test_what_no_valid_value_can_hold_is_left_out_or_emptied_and_named() -> None:
     instance = graded_study().source[0]
-    instance.add(DataElement("PatientAge", "AS", "64 years", validation_mode=0))
-    instance.add(DataElement("PatientID", "LO", "X" * 90, validation_mode=0))
-    dataset = reread(source_study.read_source([instance], STUDY_UID))
-    assert dataset.PatientID == "X" * 90
+    for keyword, vr, value in (
+        ("PatientAge", "AS", "64 years"),
+        ("StudyDate", "DA", "20250231"),
+        ("StudyID", "SH", "I" * 30),
+        ("PatientID", "LO", "X" * 90),
+    ):
+        instance.add(DataElement(keyword, vr, value, validation_mode=0))
+    source = source_study.read_source([instance], STUDY_UID)
+    dataset = reread(source)
+    assert "PatientAge" not in dataset  # type 3
+    assert (dataset.StudyDate, dataset.StudyID) == ("", "")  # type 2
+    assert dataset.PatientID == "X" * 64  # identity, as far as it can be kept
+    assert set(source.dropped) == {"PatientAge", "StudyDate", "StudyID"}
+    assert source.mended == ("PatientID",)
 
 
 def test_an_unknown_character_set_costs_no_result() -> None:
@@ -98,6 +107,40 @@ def test_own_words_always_fit_the_character_set_of_the_source(text: str, charset
     codec = {"ISO_IR 192": "utf-8", "ISO_IR 100": "latin-1", "ISO_IR 6": "latin-1", "ISO_IR 144": "iso8859-5"}[charset]
     written = source_study.writable(text.replace("\ud800", ""), attributes)
     assert written.encode(codec).decode(codec) == written
+
+
+@pytest.mark.parametrize(
+    ("charset", "text"),
+    [
+        (["", "ISO 2022 IR 87"], "Graded: series T2 矢状断, 15 slices.\r\n第二行"),
+        (["", "ISO 2022 IR 149"], "series T2 허리"),
+        ("GB18030", "series T2 矢状位"),
+        ("ISO_IR 192", "series T2 矢状断 für"),
+    ],
+)
+def test_words_of_the_source_s_own_script_are_kept(charset: str | list[str], text: str) -> None:
+    attributes = Dataset()
+    attributes.SpecificCharacterSet = charset
+    assert source_study.writable(text, attributes) == text
+
+
+def test_only_what_the_character_set_lacks_is_spelt_out() -> None:
+    attributes = Dataset()
+    attributes.SpecificCharacterSet = ["", "ISO 2022 IR 87"]
+    assert source_study.writable("Höhe: 矢状断", attributes) == "Hoehe: 矢状断"
+
+
+def test_a_code_that_ends_with_its_line_is_not_trusted_beyond_it() -> None:
+    """Korean is announced once (PS3.5 annex I); after a line break no reader knows of it any more."""
+    attributes = Dataset()
+    attributes.SpecificCharacterSet = ["", "ISO 2022 IR 149"]
+    assert "È" not in source_study.writable("허리\r\n허리", attributes)
+
+
+def test_control_characters_are_in_no_words_of_ours() -> None:
+    attributes = Dataset()
+    attributes.SpecificCharacterSet = "ISO_IR 192"
+    assert source_study.writable("a\x00\x1b[2J\x9b\tb\r\nc", attributes) == "a[2J b\r\nc"
 
 
 def test_evidence_lists_each_instance_once_under_its_series() -> None:
