@@ -21,6 +21,12 @@ PROFILE_MM = np.arange(-15.0, 15.01, 0.5)
 """Where a profile across the disc is read."""
 WANDER_MM = 3.0
 """How far the middle of a disc may move from one station to the next; more is another structure."""
+REACH_MM = 36.0
+"""A disc is followed at least so far from where it was seen best: of a collapsed disc that may be one end."""
+GAP_STATIONS = 7
+"""A collapsed disc may be too thin to be marked for so many stations less one, and go on behind them..."""
+FAINT = 0.08
+"""...where the marks in between do not fall below this."""
 CANAL_REACH_MM = 35.0
 CANAL_START_MM = 15.0
 """The sac's front wall lies within this distance behind the disc, its back wall within ``CANAL_REACH_MM``."""
@@ -49,7 +55,7 @@ class TracedDisc:
 
 def trace_disc(plane: Plane, disc: Candidate) -> TracedDisc | None:
     """Follow the disc outwards from its centre, station by station; None where it is not on this plane."""
-    reach = int(np.ceil((0.75 * disc.width_mm + 6) / STATION_MM))
+    reach = int(np.ceil(max(0.75 * disc.width_mm + 6, REACH_MM) / STATION_MM))
     stations = np.arange(-reach, reach + 1)
     points = (
         disc.center_mm + (stations * STATION_MM)[:, None, None] * disc.along + PROFILE_MM[None, :, None] * disc.down
@@ -60,16 +66,43 @@ def trace_disc(plane: Plane, disc: Candidate) -> TracedDisc | None:
         return None
     runs = {0: start}
     for direction in (-1, 1):
-        tracked, at = start, direction
-        while abs(at) <= reach:
-            run = _run_nearest(profiles[reach + at], (tracked[0] + tracked[1]) / 2)
-            if run is None:
-                break
-            runs[at] = tracked = run
-            at += direction
+        outwards = profiles[reach:] if direction > 0 else profiles[reach::-1]
+        runs |= {direction * at: run for at, run in _followed(outwards, start).items()}
     if len(runs) < 5:
         return None
     return _assembled(plane, disc, runs)
+
+
+def _followed(profiles: FloatArray, start: tuple[float, float]) -> dict[int, tuple[float, float]]:
+    """Station -> ends (mm) of the disc's run, from the second profile on for as long as the disc goes on."""
+    runs, at = {0: start}, 1
+    while at < len(profiles):
+        run = _run_nearest(profiles[at], sum(runs[at - 1]) / 2)
+        if run is None:
+            landing = _across_gap(profiles, at, sum(runs[at - 1]) / 2)
+            if landing is None:
+                break
+            far, run = landing
+            for between in range(at, far):
+                share = (between - at + 1) / (far - at + 1)
+                low, high = ((1 - share) * near + share * there for near, there in zip(runs[at - 1], run, strict=True))
+                runs[between] = (low, high)
+            at = far
+        runs[at] = run
+        at += 1
+    return runs
+
+
+def _across_gap(profiles: FloatArray, at: int, middle: float) -> tuple[int, tuple[float, float]] | None:
+    """Where the disc goes on behind a gap at station ``at``, and its run there; None where it does not."""
+    near = np.abs(PROFILE_MM - middle) <= WANDER_MM
+    for far in range(at + 1, min(at + GAP_STATIONS, len(profiles) - 1)):
+        if profiles[far - 1, near].max() < FAINT:
+            return None
+        run = _run_nearest(profiles[far], middle)
+        if run is not None and _run_nearest(profiles[far + 1], sum(run) / 2) is not None:
+            return far, run
+    return None
 
 
 def trace_canal(plane: Plane, disc: TracedDisc) -> FloatArray | None:

@@ -43,7 +43,7 @@ def found_disc(seen: SagittalVolume, marks: Marks, disc: SeenDisc) -> FoundDisc:
     return FoundDisc(
         slice_index=index,
         outline_lps_mm=outline,
-        center_lps_mm=marks.to_patient(seen, index, disc.candidate.center_mm[None])[0],
+        center_lps_mm=ends.mean(axis=0),
         anterior_lps_mm=ends[0],
         posterior_lps_mm=ends[1],
         canal_lps_mm=None if canal is None else marks.to_patient(seen, index, canal),

@@ -51,6 +51,28 @@ def test_edges_run_from_front_to_back_a_disc_height_apart() -> None:
     assert disc.lower_edge_mm[middle, 0] - disc.upper_edge_mm[middle, 0] == pytest.approx(DISC_HEIGHT_MM, abs=0.1)
 
 
+def collapsed(faint: float, gap_mm: float) -> Plane:
+    """A disc whose middle is marked no more than ``faint`` over ``gap_mm``; what is in front of that is larger."""
+    plane = drawn([DrawnDisc(row_mm=100, column_mm=100)])
+    columns = np.arange(plane.probabilities.shape[2]) * plane.pixel_mm[1]
+    probabilities = plane.probabilities.copy()
+    gap = np.abs(columns - 105) <= gap_mm / 2
+    probabilities[Tissue.DISC][:, gap] = np.minimum(probabilities[Tissue.DISC][:, gap], faint)
+    return Plane(probabilities=probabilities, pixel_mm=plane.pixel_mm)
+
+
+def test_a_collapsed_disc_is_followed_across_its_thin_middle() -> None:
+    disc = traced(collapsed(faint=0.3, gap_mm=6))
+    np.testing.assert_allclose(disc.anterior_mm, [100, 100 - DISC_WIDTH_MM / 2], atol=0.7)
+    np.testing.assert_allclose(disc.posterior_mm, [100, 100 + DISC_WIDTH_MM / 2], atol=0.7)
+
+
+@pytest.mark.parametrize(("faint", "gap_mm"), [(0.0, 6), (0.3, 14)])
+def test_what_nothing_leads_to_is_another_structure(faint: float, gap_mm: float) -> None:
+    disc = traced(collapsed(faint, gap_mm))
+    assert disc.posterior_mm[1] == pytest.approx(105 - gap_mm / 2, abs=1.5)
+
+
 def test_a_disc_that_is_not_on_this_plane_is_not_traced() -> None:
     candidate = candidates(drawn([DrawnDisc(row_mm=100, column_mm=100)]), 0.5)[0]
     assert trace_disc(drawn([DrawnDisc(row_mm=40, column_mm=100)]), candidate) is None

@@ -129,7 +129,9 @@ def test_the_shipped_localiser_finds_and_names_every_disc(seed: int) -> None:
     found = {disc.level: disc.center_lps_mm for disc in spine.discs}
     assert list(found) == list(expected)
     for level, center in expected.items():
-        assert np.linalg.norm(found[level] - center) < 6.0  # a slice (4.4 mm) aside is not a wrong disc
+        sideways, *in_plane = found[level] - center
+        assert np.linalg.norm(in_plane) < 2.0
+        assert abs(sideways) < 9.0, "two slices: that a drawn sac fades to the sides teaches no network its middle"
     assert min(disc.level_confidence for disc in spine.discs) > 0.5
 
 
