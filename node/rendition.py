@@ -6,6 +6,7 @@ import hashlib
 import os
 import secrets
 from collections.abc import Sequence
+from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
 
@@ -19,6 +20,8 @@ from sr_templates import render
 
 KEY_FILE = "tracking.key"
 KEY_BYTES = 32
+_MOMENT = {"ContentDate": 8, "ContentTime": 6}
+"""Keyword -> characters that name day and second."""
 
 
 def wanted(results: ResultSettings) -> render.Wanted:
@@ -36,9 +39,18 @@ def wanted(results: ResultSettings) -> render.Wanted:
 
 
 def run_of(
-    study: StudyRecord, results: ResultSettings, *, tracking_key: str, predecessors: Sequence[render.Predecessor]
+    study: StudyRecord,
+    results: ResultSettings,
+    earlier: Sequence[tuple[int, ResultObject]],
+    spool: Spool,
+    *,
+    tracking_key: str,
 ) -> render.Run:
-    """The same for every attempt at one round of one generation, so that a repeat makes the same objects."""
+    """The same for every attempt at one round of one generation, so that a repeat makes the same objects.
+
+    ``earlier`` are all results of the study so far, each with the number of its generation's study.
+    """
+    number, replaced_at = _standing(earlier, study, spool)
     identity = f"{study.digest} {study.generation} {study.round}"
     return render.Run(
         study_digest=hashlib.sha256(identity.encode()).hexdigest(),
@@ -47,7 +59,9 @@ def run_of(
         institution_name=results.institution_name,
         station_name=results.station_name,
         series_number_base=results.series_number_base,
-        predecessors=tuple(predecessors),
+        predecessors=predecessors(earlier, study, spool),
+        number=number,
+        replaced_at=replaced_at,
         tracking_key=tracking_key,
     )
 
@@ -71,6 +85,20 @@ def predecessors(
                     )
                 )
     return tuple(found)
+
+
+def _standing(
+    earlier: Sequence[tuple[int, ResultObject]], study: StudyRecord, spool: Spool
+) -> tuple[int, datetime | None]:
+    """Which of the study's gradings this one is, from 1; when the newest of those before it was made."""
+    graded = [
+        (number, item)
+        for number, item in earlier
+        if number < study.study_id and item.kind != render.OutputKind.DECLINED_REPORT
+    ]
+    newest = max((number for number, _ in graded), default=None)
+    times = (_made_at(spool.absolute(item.path)) for number, item in graded if number == newest)
+    return len({number for number, _ in graded}) + 1, next(filter(None, times), None)
 
 
 def tracking_key(settings: Settings) -> str:
@@ -100,3 +128,14 @@ def _series_of(path: Path) -> str:
     except UNREADABLE:
         return ""
     return str(header.get("SeriesInstanceUID") or "")
+
+
+def _made_at(path: Path) -> datetime | None:
+    """When a result says that it was made; None where its file is gone or says nothing."""
+    try:
+        header = pydicom.dcmread(path, specific_tags=[*_MOMENT, "TimezoneOffsetFromUTC"], stop_before_pixels=True)
+        date, time = (str(header.get(keyword, ""))[:length] for keyword, length in _MOMENT.items())
+        zone = str(header.get("TimezoneOffsetFromUTC") or "+0000")  # without one, ours are in UTC
+        return datetime.strptime(f"{date}{time}{zone}", "%Y%m%d%H%M%S%z")
+    except UNREADABLE:
+        return None

@@ -190,8 +190,9 @@ class StudyJob:
         return rendition.run_of(
             study,
             self._settings.results,
+            earlier,
+            self._spool,
             tracking_key=self._tracking_key,
-            predecessors=rendition.predecessors(earlier, study, self._spool),
         )
 
     def _spool_results(self, rendered: Sequence[render.Rendered]) -> tuple[ResultObject, ...]:

@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
-from io import BytesIO
-
-from PIL import Image
+import numpy as np
 from pydicom import Dataset
 from pydicom.uid import EncapsulatedPDFStorage
 
 from inference.report import Report
-from sr_templates import codes, provenance, source_study
+from sr_templates import codes, provenance, source_study, standing
+from sr_templates.header_values import in_one_line
 from sr_templates.measurement_report import disc_source
+from sr_templates.printed_page import RecordingDraw, as_pdf, can_print, printable
 from sr_templates.provenance import OutputKind, Rendered, Run
 from sr_templates.source_study import SourceStudy
-from sr_templates.summary_page import draw_summary
+from sr_templates.summary_page import blank_page, compose_summary
 
-SERIES_DESCRIPTION = "Lumbar disc grading PDF - RESEARCH USE ONLY"
-DOTS_PER_INCH = 100.0
-"""The page of 1024 x 768 pixels is then about as large as a sheet of A4 across."""
+SERIES_DESCRIPTION = "Lumbar disc grading PDF"
+NOT_STATED = "not stated"
+LONGEST_LINE = 70
+"""Characters of a name or identifier: a line of the widest ones is as wide as the page."""
 
 
 def encapsulated_pdf(report: Report, source: SourceStudy, run: Run) -> Rendered:
-    """One page; it names no patient, the object's header does."""
+    """One page, headed by patient and study: unlike a picture it is printed and passed on without its object."""
     envelope = provenance.envelope(
         kind=OutputKind.ENCAPSULATED_PDF,
         index=1,
@@ -33,31 +34,67 @@ def encapsulated_pdf(report: Report, source: SourceStudy, run: Run) -> Rendered:
     )
     envelope.Modality, envelope.ConversionType = "DOC", "WSD"
     envelope.AcquisitionDateTime = ""
-    envelope.BurnedInAnnotation = envelope.RecognizableVisualFeatures = "NO"
+    envelope.BurnedInAnnotation = "YES"  # the page's header (PS3.3 C.24.2)
+    envelope.RecognizableVisualFeatures = "NO"
     envelope.SourceInstanceSequence = _source_instances(report, source)
     envelope.DocumentTitle = "Lumbar disc grading: summary"
     envelope.ConceptNameCodeSequence = [provenance.code_item(codes.SUMMARY_DOCUMENT)]
     envelope.MIMETypeOfEncapsulatedDocument = "application/pdf"
-    document = pdf_of(report, run)
+    document = pdf_of(report, source, run)
     envelope.EncapsulatedDocumentLength = len(document)
     envelope.EncapsulatedDocument = document + b"\0" * (len(document) % 2)
     return Rendered(kind=OutputKind.ENCAPSULATED_PDF, title="Summary as PDF", dataset=envelope)
 
 
-def pdf_of(report: Report, run: Run) -> bytes:
-    """The summary page as a PDF; the same report gives the same bytes."""
-    stream = BytesIO()
-    Image.fromarray(draw_summary(report)).save(
-        stream,
-        format="PDF",
-        resolution=DOTS_PER_INCH,
-        quality=92,
+def pdf_of(report: Report, source: SourceStudy, run: Run) -> bytes:
+    """The summary page as a PDF, headed by whose it is; the same arguments give the same bytes."""
+    page = blank_page()
+    draw = RecordingDraw(page)
+    compose_summary(page, draw, report, standing.page_line(source, run))
+    return as_pdf(
+        np.asarray(page),
+        draw.written,
+        header=header_lines(source.attributes),
         title="Lumbar disc grading: summary. Research use only.",
-        producer="spinenode",
-        creationDate=run.created_at.timetuple(),
-        modDate=run.created_at.timetuple(),
+        created_at=run.created_at,
     )
-    return stream.getvalue()
+
+
+def header_lines(attributes: Dataset) -> tuple[str, str, str]:
+    """Patient and study, so that a printed page belongs to somebody: what the source does not state is said too."""
+    return (
+        patient_name(str(attributes.get("PatientName") or "")) or f"Patient name {NOT_STATED}",
+        f"Patient ID {_stated(attributes, 'PatientID')}    born {_day(attributes, 'PatientBirthDate')}",
+        f"Study of {_day(attributes, 'StudyDate')}    accession number {_stated(attributes, 'AccessionNumber')}",
+    )
+
+
+def patient_name(value: str) -> str:
+    """A PN (PS3.5 6.2.1.2) as readers write it: "Family, Given Middle" of each group that the font has letters for.
+
+    There is no font for Chinese, Japanese and Korean in any wheel: such a group is left out where another one says the
+    name too, else its letters become "?", and that is said.
+    """
+    groups = [words for group in value.split("=") if (words := _in_reading_order(group))]
+    shown = [words for words in groups if can_print(words)]
+    if shown or not groups:
+        return in_one_line(" = ".join(shown))[:LONGEST_LINE]
+    return f"{printable(groups[0])[:LONGEST_LINE]} (letters that cannot be printed: see the object's Patient's Name)"
+
+
+def _in_reading_order(group: str) -> str:
+    family, _, others = in_one_line(group).partition("^")
+    return ", ".join(filter(None, (family.strip(), " ".join(others.replace("^", " ").split()))))
+
+
+def _stated(attributes: Dataset, keyword: str) -> str:
+    return in_one_line(str(attributes.get(keyword) or ""))[:LONGEST_LINE] or NOT_STATED
+
+
+def _day(attributes: Dataset, keyword: str) -> str:
+    """A DA as ISO 8601 writes it."""
+    words = _stated(attributes, keyword)
+    return f"{words[:4]}-{words[4:6]}-{words[6:]}" if len(words) == 8 and words.isdecimal() else words
 
 
 def _source_instances(report: Report, source: SourceStudy) -> list[Dataset]:

@@ -54,15 +54,23 @@ def evidence_rows(disc: DiscGrading, slice_count: int) -> tuple[EvidenceRow, ...
     return tuple(rows)
 
 
-def draw_evidence(report: Report, view: View, disc: DiscGrading) -> Iterator[tuple[overlay.Pixels, tuple[int, ...]]]:
-    """(RGB pixels, indices of the slices shown) of each page about a disc; none where nothing is to be shown."""
+def draw_evidence(
+    report: Report, view: View, disc: DiscGrading, note: str = ""
+) -> Iterator[tuple[overlay.Pixels, tuple[int, ...]]]:
+    """(RGB pixels, indices of the slices shown) of each page about a disc; none where nothing is to be shown.
+
+    ``note`` is the last line at the foot of each.
+    """
     rows = evidence_rows(disc, report.volume.voxels.shape[0])
     near = replace(view, pixels_per_mm=CELL_WIDTH / FIELD_MM)
     shown = [rows[start : start + ROWS_ON_A_PAGE] for start in range(0, len(rows), ROWS_ON_A_PAGE)]
     for number, part in enumerate(shown, start=1):
         of_pages = f" ({number} of {len(shown)})" if len(shown) > 1 else ""
         slices = tuple(sorted({index for row in part for index in row.slices}))
-        yield _page(report, near, disc, part, f"{shown_level(disc)}: evidence{of_pages}"), slices
+        title = f"{shown_level(disc)}: evidence{of_pages}"
+        page = _page(report, near, disc, part, title)
+        _draw_legend(ImageDraw.Draw(page), page.height - FOOTER, report, note)
+        yield np.asarray(page), slices
 
 
 def finding_words(finding: Finding, disc: DiscGrading) -> tuple[str, str]:
@@ -75,7 +83,8 @@ def finding_words(finding: Finding, disc: DiscGrading) -> tuple[str, str]:
     return name, "" if chance is None else f"probability {100 * chance:.0f} %"
 
 
-def _page(report: Report, view: View, disc: DiscGrading, rows: tuple[EvidenceRow, ...], title: str) -> overlay.Pixels:
+def _page(report: Report, view: View, disc: DiscGrading, rows: tuple[EvidenceRow, ...], title: str) -> Image.Image:
+    """A page without its foot."""
     row_height = CELL_HEIGHT + CAPTION + MARGIN
     height = HEADER + len(rows) * row_height + FOOTER
     page = Image.new("RGB", (WIDTH, height), overlay.PAPER)
@@ -91,8 +100,7 @@ def _page(report: Report, view: View, disc: DiscGrading, rows: tuple[EvidenceRow
             mark = " (mid-slice)" if index == disc.slice_index else ""
             words = f"slice {index + 1}{mark}"
             overlay.write(draw, left, top + CELL_HEIGHT + 3, words, 13, overlay.FAINT)
-    _draw_legend(draw, height - FOOTER, report)
-    return np.asarray(page)
+    return page
 
 
 def _draw_names(draw: ImageDraw.ImageDraw, evidence: EvidenceMap, disc: DiscGrading, top: int) -> None:
@@ -118,7 +126,7 @@ def _cell(view: View, disc: DiscGrading, slice_index: int) -> Image.Image:
     return cell
 
 
-def _draw_legend(draw: ImageDraw.ImageDraw, y: int, report: Report) -> None:
+def _draw_legend(draw: ImageDraw.ImageDraw, y: int, report: Report, note: str) -> None:
     overlay.write(draw, MARGIN, y + 6, "Evidence", 14, overlay.FAINT)
     overlay.draw_heat_bar(draw, MARGIN + 68, y + 9, 110, 11)
     legend = (
@@ -126,4 +134,5 @@ def _draw_legend(draw: ImageDraw.ImageDraw, y: int, report: Report) -> None:
         "dotted: outline of the mid-slice"
     )
     overlay.write(draw, MARGIN + 186, y + 6, legend, 14, overlay.FAINT)
-    overlay.write(draw, MARGIN, y + 30, model_words(report), 14, overlay.FAINT)
+    overlay.write(draw, MARGIN, y + 26, model_words(report), 14, overlay.FAINT)
+    overlay.write(draw, MARGIN, y + 45, note, 14)

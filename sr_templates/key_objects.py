@@ -14,7 +14,7 @@ from sr_templates.provenance import RESEARCH_USE_ONLY, OutputKind, Rendered, Run
 from sr_templates.slice_page import abnormal_findings
 from sr_templates.source_study import SourceStudy
 
-SERIES_DESCRIPTION = "Lumbar disc grading key images - RESEARCH USE ONLY"
+SERIES_DESCRIPTION = "Lumbar disc grading key images"
 
 _CONTAINS = sr.RelationshipTypeValues.CONTAINS
 

@@ -16,13 +16,13 @@ from pydicom.sr.coding import Code
 
 from inference.grades import SPINENET_EIGHT, TITLES, Basis, Finding, Grade
 from inference.report import DiscGrading, ModelIdentity, Report
-from sr_templates import codes, provenance, source_study
+from sr_templates import codes, provenance, source_study, standing
 from sr_templates.provenance import OutputKind, Rendered, Run
 from sr_templates.source_study import SourceInstance, SourceStudy
 from sr_templates.view import is_level_doubtful
 from sr_templates.wanted import SR_SOP_CLASS, SrClass
 
-SERIES_DESCRIPTION = "Lumbar disc grading SR - RESEARCH USE ONLY"
+SERIES_DESCRIPTION = "Lumbar disc grading SR"
 
 _CONTAINS = sr.RelationshipTypeValues.CONTAINS
 _HAS_PROPERTIES = sr.RelationshipTypeValues.HAS_PROPERTIES
@@ -124,7 +124,7 @@ def _content(report: Report, source: SourceStudy, run: Run) -> Dataset:
     measurements = root.ContentSequence.pop()
     root.ContentSequence.append(_image_library(report, source))
     root.ContentSequence.append(measurements)
-    root.ContentSequence.append(_notes(report, source))
+    root.ContentSequence.append(_notes(report, source, run))
     return root
 
 
@@ -162,9 +162,11 @@ def _image_library(report: Report, source: SourceStudy) -> sr.ContainerContentIt
     return library
 
 
-def _notes(report: Report, source: SourceStudy) -> sr.ContainerContentItem:
+def _notes(report: Report, source: SourceStudy, run: Run) -> sr.ContainerContentItem:
     """What a reader must know of the whole study: the Qualitative Evaluations part of TID 1500."""
     notes = [f"{provenance.RESEARCH_USE_ONLY}. Made by a program, not verified by a person."]
+    if run.replaces_earlier:
+        notes.append(standing.page_line(source, run))
     for name, value in report.measurements.items():
         quantity = codes.quantity(name)
         notes.append(f"{quantity.title}: {value:.{quantity.decimals}f} {quantity.unit.meaning}.")

@@ -62,7 +62,7 @@ def _parametric_map(  # noqa: PLR0913, PLR0917 - what the map is of, and whose
         kind=OutputKind.PARAMETRIC_MAP,
         index=index,
         sop_class_uid=ParametricMapStorage,
-        description=f"Evidence: {TITLES[finding]} - RESEARCH USE ONLY"[:64],
+        description=f"Evidence: {TITLES[finding]}",
         source=source,
         model=report.model,
         run=run,

@@ -16,7 +16,7 @@ from sr_templates.slice_page import abnormal_findings, in_sentence
 from sr_templates.source_study import SourceStudy
 from sr_templates.view import shown_level
 
-SERIES_DESCRIPTION = "Lumbar disc grading overlay - RESEARCH USE ONLY"
+SERIES_DESCRIPTION = "Lumbar disc grading overlay"
 LAYER = "GRADING"
 GAP_PX = 4.0
 

@@ -75,6 +75,10 @@ class Run:
     series_number_base: int = 9000
     predecessors: tuple[Predecessor, ...] = ()
     """SR documents about this study that this run's replace."""
+    number: int = 1
+    """Of the study's results in the order they were made: from the second on one replaces those before it."""
+    replaced_at: datetime | None = None
+    """Aware; when the newest result that this one replaces was made. None where there is none, or it does not say."""
     tracking_key: str = ""
     """Secret of the node: with it, Tracking UIDs of a patient's disc stay the same from study to study and tell
     nobody who the patient is. Without it they stay the same within the study only."""
@@ -82,6 +86,10 @@ class Run:
     def __post_init__(self) -> None:
         if self.created_at.tzinfo is None:
             raise ValueError("created_at must carry a time zone")
+
+    @property
+    def replaces_earlier(self) -> bool:
+        return self.number > 1
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -136,7 +144,8 @@ def envelope(  # noqa: PLR0913 - one argument for each thing that differs betwee
     """A dataset with file meta and the modules that all results share.
 
     Patient and study (copied), General Series, General and Enhanced General Equipment (PS3.3 C.7.5.1-2), SOP
-    Common (C.12.1). ``index`` counts the instances of the series from 1.
+    Common (C.12.1). ``index`` counts the instances of the series from 1; ``description`` is a few words, see
+    ``series_description``.
     """
     dataset = Dataset()
     dataset.update(source.attributes)
@@ -145,7 +154,7 @@ def envelope(  # noqa: PLR0913 - one argument for each thing that differs betwee
     dataset.SOPInstanceUID = uid("instance", *series_parts, str(index))
     dataset.SeriesInstanceUID = uid("series", *series_parts)
     dataset.SeriesNumber = run.series_number_base + list(OutputKind).index(kind)
-    dataset.SeriesDescription = description
+    dataset.SeriesDescription = series_description(description, run)
     dataset.InstanceNumber = index
     _add_times(dataset, run.created_at)
     dataset.Manufacturer = writable(run.manufacturer, dataset)
@@ -160,6 +169,12 @@ def envelope(  # noqa: PLR0913 - one argument for each thing that differs betwee
     dataset.CodingSchemeIdentificationSequence = [_coding_scheme()]
     dataset.file_meta = _file_meta(dataset)
     return dataset
+
+
+def series_description(what: str, run: Run) -> str:
+    """At most 64 characters (VR LO). Research use comes first, for viewers cut what does not fit."""
+    number = f", result {run.number}" if run.replaces_earlier else ""
+    return f"{RESEARCH_USE_ONLY.partition(' - ')[0]} {what}"[: 64 - len(number)] + number
 
 
 def dressed(content: Dataset, envelope_of: Dataset) -> Dataset:
@@ -182,11 +197,16 @@ def _versions(model: ModelIdentity, run: Run) -> list[str]:
 
 
 def _add_times(dataset: Dataset, created_at: datetime) -> None:
-    zone = _stated_zone(dataset)
-    moment = created_at if zone is None else created_at.astimezone(zone)
+    moment = in_source_zone(created_at, dataset)
     date, time = f"{moment:%Y%m%d}", f"{moment:%H%M%S}"
     dataset.SeriesDate = dataset.InstanceCreationDate = dataset.ContentDate = date
     dataset.SeriesTime = dataset.InstanceCreationTime = dataset.ContentTime = time
+
+
+def in_source_zone(moment: datetime, attributes: Dataset) -> datetime:
+    """``moment`` as a reader of the source's times expects it; as it is where the source states no zone."""
+    zone = _stated_zone(attributes)
+    return moment if zone is None else moment.astimezone(zone)
 
 
 def _stated_zone(dataset: Dataset) -> timezone | None:

@@ -17,7 +17,7 @@ from sr_templates.provenance import OutputKind, Rendered, Run
 from sr_templates.slice_page import colour_of
 from sr_templates.source_study import SourceStudy
 
-SERIES_DESCRIPTION = "Lumbar disc grading segments - RESEARCH USE ONLY"
+SERIES_DESCRIPTION = "Lumbar disc grading segments"
 CREATOR = "Grader^Automatic"
 BODY_COLOUR: overlay.Colour = (140, 150, 170)
 CANAL_COLOUR: overlay.Colour = (120, 170, 210)

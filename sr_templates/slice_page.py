@@ -46,8 +46,8 @@ def discs_on(report: Report, slice_index: int) -> tuple[DiscGrading, ...]:
     return tuple(d for d in report.discs if d.slice_index == slice_index or explained_on(d, slice_index))
 
 
-def draw_slice(report: Report, view: View, slice_index: int) -> overlay.Pixels:
-    """The page of one slice, RGB."""
+def draw_slice(report: Report, view: View, slice_index: int, note: str = "") -> overlay.Pixels:
+    """The page of one slice, RGB; ``note`` is the last line at its foot."""
     discs = discs_on(report, slice_index)
     blocks = [block_of(disc, view, slice_index) for disc in discs]
     body = max(view.height, MINIMUM_BODY, int(np.ceil(sum(block.height for block in blocks))))
@@ -63,7 +63,7 @@ def draw_slice(report: Report, view: View, slice_index: int) -> overlay.Pixels:
         for words, size, colour in block.lines:
             overlay.write(draw, x, y, words, size, colour)
             y += size + 5
-    _draw_legend(draw, HEADER + body, report)
+    _draw_legend(draw, HEADER + body, report, note)
     return np.asarray(page)
 
 
@@ -159,12 +159,13 @@ def _headline(disc: DiscGrading) -> str:
     return f"{shown_level(disc)}   Pfirrmann {grade.value}{sure}{mark}"
 
 
-def _draw_legend(draw: ImageDraw.ImageDraw, y: int, report: Report) -> None:
-    overlay.write(draw, MARGIN, y + 8, "Evidence", 14, overlay.FAINT)
-    overlay.draw_heat_bar(draw, MARGIN + 68, y + 11, 90, 11)
+def _draw_legend(draw: ImageDraw.ImageDraw, y: int, report: Report, note: str) -> None:
+    overlay.write(draw, MARGIN, y + 4, "Evidence", 14, overlay.FAINT)
+    overlay.draw_heat_bar(draw, MARGIN + 68, y + 7, 90, 11)
     legend = "weak to strong, abnormal findings only; dotted: outline from the disc's own mid-slice"
-    overlay.write(draw, MARGIN + 162, y + 8, legend, 14, overlay.FAINT)
-    overlay.write(draw, MARGIN, y + 34, model_words(report), 14, overlay.FAINT)
+    overlay.write(draw, MARGIN + 162, y + 4, legend, 14, overlay.FAINT)
+    overlay.write(draw, MARGIN, y + 23, model_words(report), 14, overlay.FAINT)
+    overlay.write(draw, MARGIN, y + 42, note, 14)
 
 
 def model_words(report: Report) -> str:

@@ -28,10 +28,19 @@ CELL_PX, NAME_PX, NOTE_PX = 15, 15, 14
 MEASURED_ROWS = ("disc_height_mm", "canal_ap_mm", "slip_mm")
 
 
-def draw_summary(report: Report) -> overlay.Pixels:
-    """The summary page, RGB (768, 1024, 3)."""
-    page = Image.new("RGB", (WIDTH, HEIGHT), overlay.PAPER)
-    draw = ImageDraw.Draw(page)
+def draw_summary(report: Report, note: str = "") -> overlay.Pixels:
+    """The summary page, RGB (768, 1024, 3); ``note`` is the last line beneath its table."""
+    page = blank_page()
+    compose_summary(page, ImageDraw.Draw(page), report, note)
+    return np.asarray(page)
+
+
+def blank_page() -> Image.Image:
+    return Image.new("RGB", (WIDTH, HEIGHT), overlay.PAPER)
+
+
+def compose_summary(page: Image.Image, draw: ImageDraw.ImageDraw, report: Report, note: str) -> None:
+    """Draw the summary onto ``page``, all words but those over the spine by ``draw``."""
     draw_banner(draw, WIDTH, "Lumbar disc grading: summary")
     view = make_view(report, 2 * PICTURE_WIDTH, HEIGHT - HEADER - 40)
     picture = _spine_picture(report, view)
@@ -40,8 +49,7 @@ def draw_summary(report: Report) -> overlay.Pixels:
     overlay.write(draw, MARGIN, HEADER + picture.height + 6, caption, 13, overlay.FAINT)
     left = 2 * MARGIN + PICTURE_WIDTH
     bottom = _draw_table(draw, report, left, HEADER + 4)
-    _draw_notes(draw, report, left, bottom + 10)
-    return np.asarray(page)
+    _draw_notes(draw, report, left, bottom + 10, note)
 
 
 def middle_slice(report: Report) -> int:
@@ -123,7 +131,7 @@ def _level_cell(disc: DiscGrading) -> tuple[str, str, bool]:
     return f"{100 * disc.level_confidence:.0f} %{' !' if doubtful else ''}", "", doubtful
 
 
-def _draw_notes(draw: ImageDraw.ImageDraw, report: Report, left: int, top: int) -> None:
+def _draw_notes(draw: ImageDraw.ImageDraw, report: Report, left: int, top: int, note: str) -> None:
     """Quality, then how to read the page; what does not fit is in the text report."""
     width = WIDTH - MARGIN - left
     notes = [(note, overlay.ABNORMAL) for note in dict.fromkeys((*report.quality, *report.spine.doubts))]
@@ -135,11 +143,12 @@ def _draw_notes(draw: ImageDraw.ImageDraw, report: Report, left: int, top: int) 
         model_words(report),
     ]
     lines = [(line, overlay.FAINT) for words in closing for line in overlay.wrapped(words, 13, width)]
+    lines += [(line, overlay.WORDS) for line in overlay.wrapped(note, 13, width)]
     room = int((HEIGHT - MARGIN - top) // (NOTE_PX + 4)) - len(lines)
     shown = [(line, colour) for words, colour in notes for line in overlay.wrapped(words, NOTE_PX, width)]
     if len(shown) > room:
         shown = [*shown[: max(room - 1, 0)], ("More in the text report.", overlay.ABNORMAL)]
     y = top
     for line, colour in [*shown, *lines]:
-        overlay.write(draw, left, y, line, NOTE_PX if colour != overlay.FAINT else 13, colour)
+        overlay.write(draw, left, y, line, 13 if colour in {overlay.FAINT, overlay.WORDS} else NOTE_PX, colour)
         y += NOTE_PX + 4

@@ -4,26 +4,20 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from highdicom import sr
-from pydicom import Dataset
 from pydicom.sr.coding import Code
-from pydicom.uid import BasicTextSRStorage
 
 from inference.grades import Basis, Finding, Grade, is_abnormal
 from inference.report import Declined, DiscGrading, ModelIdentity, RejectedSeries, Report
-from sr_templates import codes, provenance, source_study
-from sr_templates.measurement_report import add_document_attributes, device_observer, disc_source
+from sr_templates import codes, source_study, standing, text_document
+from sr_templates.header_values import quoted, without_controls
+from sr_templates.measurement_report import disc_source
 from sr_templates.phrases import Phrases, phrases
 from sr_templates.provenance import OutputKind, Rendered, Run
-from sr_templates.source_study import SourceInstance, SourceStudy
+from sr_templates.source_study import SourceStudy
 from sr_templates.view import is_level_doubtful
-
-SERIES_DESCRIPTION = {
-    OutputKind.TEXT_REPORT: "Lumbar disc grading text - RESEARCH USE ONLY",
-    OutputKind.DECLINED_REPORT: "Lumbar disc grading: NOT GRADED - RESEARCH USE ONLY",
-}
 
 _CONTAINS = sr.RelationshipTypeValues.CONTAINS
 
@@ -50,10 +44,10 @@ def plain_text_declined(declined: Declined, language: str = "en") -> str:
     return _as_text(sections_declined(declined, phrases(language)))
 
 
-def sections(report: Report, words: Phrases) -> tuple[Section, ...]:
-    """What is said of a graded study, in reading order."""
+def sections(report: Report, words: Phrases, standing_line: str = "") -> tuple[Section, ...]:
+    """What is said of a graded study, in reading order; ``standing_line`` tells which of its results this is."""
     return (
-        _section("title", (words.study["use"], _graded_series(report, words)), words),
+        _section("title", _without_blanks(words.study["use"], standing_line, _graded_series(report, words)), words),
         Section(
             heading=words.headings["impression"],
             code=_named(codes.IMPRESSIONS, "impression", words),
@@ -74,14 +68,18 @@ def sections(report: Report, words: Phrases) -> tuple[Section, ...]:
     )
 
 
-def sections_declined(declined: Declined, words: Phrases) -> tuple[Section, ...]:
+def sections_declined(declined: Declined, words: Phrases, standing_line: str = "") -> tuple[Section, ...]:
     """What is said of a study that was not graded."""
     reason = words.study["declined"].format(reason=words.sentence(declined.reason))
     return (
-        _section("title", (words.study["use"], reason), words),
+        _section("title", _without_blanks(words.study["use"], standing_line, reason), words),
         _section("not_used", _rejected(declined.rejected, words), words),
         _section("made_by", (_made_by(declined.model, words),), words),
     )
+
+
+def _without_blanks(*paragraphs: str) -> tuple[str, ...]:
+    return tuple(filter(None, paragraphs))
 
 
 def disc_sentences(disc: DiscGrading, words: Phrases) -> str:
@@ -146,7 +144,8 @@ def _named(code: Code, key: str, words: Phrases) -> Code:
 
 def _graded_series(report: Report, words: Phrases) -> str:
     count = report.volume.voxels.shape[0]
-    name = report.volume.series_description or words.study["unnamed_series"]
+    name = report.volume.series_description.strip()
+    name = quoted(name) if name else words.study["unnamed_series"]
     return words.study["graded_one" if count == 1 else "graded"].format(series=name, slices=count)
 
 
@@ -217,30 +216,28 @@ def _as_text(parts: Sequence[Section]) -> str:
 
 def _lines(paragraph: str, indent: str) -> list[str]:
     """Lines of at most 100 columns; all but the first are indented."""
-    return textwrap.wrap(paragraph, width=100, subsequent_indent=indent) or [""]
+    return textwrap.wrap(without_controls(paragraph), width=100, subsequent_indent=indent) or [""]
 
 
 def text_report(report: Report, source: SourceStudy, run: Run, language: str = "en") -> Rendered:
     """The words of ``plain_text`` as a Basic Text SR; each disc's paragraph refers to its mid-slice."""
     words = phrases(language)
-    parts = list(sections(report, words))
-    if source.dropped:
-        note = words.study["malformed"].format(names=", ".join(source.dropped))
-        parts.insert(-1, _section("header", (note,), words))
+    parts = list(sections(report, words, standing.report_line(source, run, words)))
+    parts[-1:-1] = _header_notes(source, words)
     used = [disc_source(report, disc, source) for disc in report.discs]
     frames = {disc.level: report.volume.sources[disc.slice_index].frame for disc in report.discs}
 
     def references(disc: DiscGrading) -> sr.ImageContentItem:
         instance = disc_source(report, disc, source)
-        return _image(instance, frames[disc.level] if instance.is_multiframe else None)
+        return text_document.source_image(instance, frames[disc.level] if instance.is_multiframe else None)
 
-    root = _root(report.model, source, run, words)
+    root = text_document.empty_root(report.model, source, run, words)
     for part in parts:
         container = _container(part, source)
         for item, disc in zip(container.ContentSequence, part.discs, strict=False):
             item.ContentSequence = sr.ContentSequence([references(disc)])
         root.ContentSequence.append(container)
-    dataset = _dataset(root, OutputKind.TEXT_REPORT, report.model, source, run)
+    dataset = text_document.finished(root, OutputKind.TEXT_REPORT, report.model, source, run)
     if used:
         dataset.CurrentRequestedProcedureEvidenceSequence = source_study.referenced_evidence(
             used, report.study_instance_uid
@@ -248,28 +245,27 @@ def text_report(report: Report, source: SourceStudy, run: Run, language: str = "
     return Rendered(kind=OutputKind.TEXT_REPORT, title="Text report", dataset=dataset)
 
 
+def _header_notes(source: SourceStudy, words: Phrases) -> list[Section]:
+    """Which source attributes the results do not have as the source has them: by name, for values tell of a patient."""
+    notes = [
+        words.study[key].format(names=", ".join(keywords))
+        for key, keywords in (("malformed", source.dropped), ("mended", source.mended))
+        if keywords
+    ]
+    return [_section("header", tuple(notes), words)] if notes else []
+
+
 def declined_report(declined: Declined, source: SourceStudy, run: Run, language: str = "en") -> Rendered:
     """A Basic Text SR that says that the study was not graded, and why."""
     words = phrases(language)
-    root = _root(declined.model, source, run, words)
-    for part in sections_declined(declined, words):
+    root = text_document.empty_root(declined.model, source, run, words)
+    parts = list(sections_declined(declined, words, standing.declined_line(source, run, words)))
+    parts[-1:-1] = _header_notes(source, words)
+    for part in parts:
         root.ContentSequence.append(_container(part, source))
-    dataset = _dataset(root, OutputKind.DECLINED_REPORT, declined.model, source, run)
+    alone = replace(run, predecessors=(), number=1)  # it replaces nothing
+    dataset = text_document.finished(root, OutputKind.DECLINED_REPORT, declined.model, source, alone)
     return Rendered(kind=OutputKind.DECLINED_REPORT, title="Not graded", dataset=dataset)
-
-
-def _root(model: ModelIdentity, source: SourceStudy, run: Run, words: Phrases) -> sr.ContainerContentItem:
-    """TID 2000 with language (TID 1204) and observer (TID 1002)."""
-    root = sr.ContainerContentItem(codes.DIAGNOSTIC_REPORT, is_content_continuous=False, template_id="2000")
-    root.ContentSequence = sr.ContentSequence(
-        [
-            *sr.LanguageOfContentItemAndDescendants(words.concept),
-            *sr.ObserverContext(
-                observer_type=codes.DEVICE, observer_identifying_attributes=device_observer(model, source, run)
-            ),
-        ]
-    )
-    return root
 
 
 def _container(part: Section, source: SourceStudy) -> sr.ContainerContentItem:
@@ -289,31 +285,3 @@ def _container(part: Section, source: SourceStudy) -> sr.ContainerContentItem:
         ]
     )
     return container
-
-
-def _image(instance: SourceInstance, frame: int | None) -> sr.ImageContentItem:
-    return sr.ImageContentItem(
-        codes.SOURCE,
-        instance.sop_class_uid,
-        instance.sop_instance_uid,
-        referenced_frame_numbers=None if frame is None else [frame],
-        relationship_type=sr.RelationshipTypeValues.INFERRED_FROM,
-    )
-
-
-def _dataset(
-    root: sr.ContainerContentItem, kind: OutputKind, model: ModelIdentity, source: SourceStudy, run: Run
-) -> Dataset:
-    dataset = provenance.envelope(
-        kind=kind,
-        index=1,
-        sop_class_uid=BasicTextSRStorage,
-        description=SERIES_DESCRIPTION[kind],
-        source=source,
-        model=model,
-        run=run,
-    )
-    for element in root:
-        dataset.add(element)
-    add_document_attributes(dataset, run, missing="")
-    return dataset

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from io import BytesIO
 from pathlib import Path
 
+import pydicom
 import pytest
 from pydicom import Dataset
 from pydicom.uid import ExplicitVRLittleEndian
@@ -14,7 +15,7 @@ from node import rendition
 from node.records import ResultObject, StudyRecord, StudyState
 from node.settings import ResultSettings, Settings
 from node.spool import Spool
-from sr_templates.render import CaptureForm, OutputKind, SrClass
+from sr_templates.render import CaptureForm, OutputKind, Run, SrClass
 
 NOON = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 SR = "1.2.840.10008.5.1.4.1.1.88.34"
@@ -38,9 +39,10 @@ def study(study_id: int) -> StudyRecord:
     )
 
 
-def kept(spool: Spool, uid: str, kind: str) -> ResultObject:
+def kept(spool: Spool, uid: str, kind: str, made_at: str = "20260301 123300") -> ResultObject:
     item = Dataset()
     item.SOPClassUID, item.SOPInstanceUID, item.SeriesInstanceUID = SR, uid, f"{uid}.9"
+    item.ContentDate, item.ContentTime = made_at.split(" ")
     item.ensure_file_meta()
     item.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
     encoded = BytesIO()
@@ -104,10 +106,58 @@ def test_the_settings_key_wins_so_that_nodes_can_share_one(tmp_path: Path) -> No
     assert not list(tmp_path.iterdir())
 
 
-def test_an_attempt_again_is_the_same_run() -> None:
-    results = ResultSettings()
-    one, again = (rendition.run_of(study(1), results, tracking_key="k", predecessors=()) for _ in range(2))
-    assert one == again
+def run(spool: Spool, *earlier: tuple[int, ResultObject]) -> Run:
+    return rendition.run_of(study(9), ResultSettings(), earlier, spool, tracking_key="k")
+
+
+def test_an_attempt_again_is_the_same_run(tmp_path: Path) -> None:
+    spool = Spool(tmp_path, minimum_free_bytes=0)
+    earlier = (1, kept(spool, "2.25.11", "text_report"))
+    assert run(spool, earlier) == run(spool, earlier)
+
+
+def test_a_first_result_replaces_nothing(tmp_path: Path) -> None:
+    first = run(Spool(tmp_path, minimum_free_bytes=0))
+    assert (first.number, first.replaces_earlier, first.replaced_at) == (1, False, None)
+
+
+def test_a_later_result_knows_its_number_and_when_the_one_before_it_was_made(tmp_path: Path) -> None:
+    spool = Spool(tmp_path, minimum_free_bytes=0)
+    third = run(
+        spool,
+        (1, kept(spool, "2.25.11", "secondary_capture", "20260301 080000")),
+        (4, kept(spool, "2.25.41", "measurement_report", "20260301 123307.5")),
+        (4, kept(spool, "2.25.42", "text_report", "20260301 123307.5")),
+        (5, kept(spool, "2.25.51", "declined_report", "20260301 150000")),
+        (9, kept(spool, "2.25.91", "declined_report", "20260301 160000")),
+    )
+    assert third.number == 3
+    assert third.replaced_at == datetime(2026, 3, 1, 12, 33, 7, tzinfo=UTC)
+
+
+@pytest.mark.parametrize("said", [" ", "20260301 "])
+def test_a_result_that_does_not_say_when_it_was_made_is_replaced_all_the_same(tmp_path: Path, said: str) -> None:
+    spool = Spool(tmp_path, minimum_free_bytes=0)
+    second = run(spool, (1, kept(spool, "2.25.11", "text_report", said)))
+    assert (second.number, second.replaced_at) == (2, None)
+
+
+def test_a_result_whose_file_is_gone_is_replaced_all_the_same(tmp_path: Path) -> None:
+    spool = Spool(tmp_path, minimum_free_bytes=0)
+    result = kept(spool, "2.25.11", "text_report")
+    spool.absolute(result.path).unlink()
+    assert (run(spool, (1, result)).number, run(spool, (1, result)).replaced_at) == (2, None)
+
+
+def test_the_time_of_a_result_is_read_in_its_own_zone(tmp_path: Path) -> None:
+    spool = Spool(tmp_path, minimum_free_bytes=0)
+    result = kept(spool, "2.25.11", "text_report")
+    path = spool.absolute(result.path)
+    item = pydicom.dcmread(path)
+    item.TimezoneOffsetFromUTC = "-0500"
+    path.chmod(0o600)
+    item.save_as(path)
+    assert run(spool, (1, result)).replaced_at == datetime(2026, 3, 1, 17, 33, tzinfo=UTC)
 
 
 @pytest.mark.parametrize("name", list(OutputKind))

@@ -26,7 +26,7 @@ def captures(study: GradedStudy, **wanted: object) -> list[Dataset]:
 def test_multi_frame_captures_are_one_object_with_the_same_pages(study: GradedStudy) -> None:
     (whole,) = captures(study, capture_forms=(CaptureForm.MULTI_FRAME,))
     assert whole.SOPClassUID == MultiFrameTrueColorSecondaryCaptureImageStorage
-    shown = list(pages(study.report))
+    shown = list(pages(study.report, "Made 2026-03-14 15:09 UTC."))
     frames = whole.pixel_array
     assert whole.NumberOfFrames == len(shown) == len(frames)
     for frame, page in zip(frames, shown, strict=True):

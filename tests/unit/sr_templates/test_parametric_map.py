@@ -28,8 +28,8 @@ def test_there_is_one_for_each_abnormal_finding_with_evidence(maps: list[Dataset
     said = [item.SharedFunctionalGroupsSequence[0].RealWorldValueMappingSequence[0].LUTLabel for item in maps]
     assert said == ["DISC_NARROWING", "PFIRRMANN"]
     assert [item.SeriesDescription for item in maps] == [
-        "Evidence: Disc narrowing - RESEARCH USE ONLY",
-        "Evidence: Pfirrmann grade - RESEARCH USE ONLY",
+        "RESEARCH USE ONLY Evidence: Disc narrowing",
+        "RESEARCH USE ONLY Evidence: Pfirrmann grade",
     ]
     assert len({item.SeriesInstanceUID for item in maps}) == 2
 

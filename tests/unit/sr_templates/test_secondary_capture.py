@@ -63,7 +63,7 @@ def test_they_are_rgb_secondary_captures_of_one_series(captures: tuple[Rendered,
 
 
 def test_pixels_are_those_of_the_pages(study: GradedStudy, captures: tuple[Rendered, ...]) -> None:
-    for page, capture in zip(pages(study.report), captures, strict=True):
+    for page, capture in zip(pages(study.report, "Made 2026-03-14 15:09 UTC."), captures, strict=True):
         np.testing.assert_array_equal(capture.dataset.pixel_array, page.pixels)
 
 
