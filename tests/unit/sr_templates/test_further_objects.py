@@ -7,14 +7,16 @@ from io import BytesIO
 
 import numpy as np
 import pytest
-from PIL import Image
 from pydicom import Dataset
+from pypdf import PdfReader
 
 from inference.grades import Finding
-from sr_templates.encapsulated_pdf import pdf_of
+from sr_templates.encapsulated_pdf import header_lines, patient_name
 from sr_templates.measurement_report import outline_image_coordinates
 from sr_templates.presentation_state import grade_words
+from sr_templates.printed_page import as_pdf
 from sr_templates.render import OutputKind, Wanted, render
+from sr_templates.summary_page import draw_summary
 from tests.report_factories import (
     COLUMNS,
     MULTIFRAME_SOP_UID,
@@ -73,21 +75,96 @@ def test_it_names_the_frames_of_a_multi_frame_source() -> None:
     ]
 
 
-def test_the_pdf_is_one_page_with_the_summary(study: GradedStudy) -> None:
+@pytest.fixture(scope="module")
+def printed(study: GradedStudy) -> PdfReader:
     document = made(study, OutputKind.ENCAPSULATED_PDF)
-    content = document.EncapsulatedDocument[: document.EncapsulatedDocumentLength]
-    assert content.startswith(b"%PDF-")
-    assert content.rstrip().endswith(b"%%EOF")
-    assert content.count(b"/Type /Page\n") <= 1
-    start = content.index(b"\xff\xd8\xff")
-    picture = Image.open(BytesIO(content[start : content.index(b"\xff\xd9", start) + 2]))
-    assert picture.size == (1024, 768)
+    return PdfReader(BytesIO(document.EncapsulatedDocument[: document.EncapsulatedDocumentLength]))
 
 
-def test_the_pdf_repeats_and_names_no_patient(study: GradedStudy) -> None:
-    content = pdf_of(study.report, RUN)
-    assert content == pdf_of(study.report, RUN)
-    assert not any(secret in content for secret in (b"Jorg", "Müller".encode(), b"TEST-1", b"1961"))
+def test_the_pdf_is_one_page_with_the_summary(study: GradedStudy, printed: PdfReader) -> None:
+    (page,) = printed.pages
+    (picture,) = page.images
+    upside_down = np.asarray(picture.image.convert("RGB"))[::-1]
+    np.testing.assert_array_equal(upside_down, draw_summary(study.report, "Made 2026-03-14 15:09 UTC."))
+    assert [round(float(side) / 72 * 25.4) for side in page.mediabox[2:]] == [260, 209]  # mm: on a sheet of A4
+
+
+def test_the_pdf_says_whose_it_is(study: GradedStudy, printed: PdfReader) -> None:
+    assert printed.pages[0].extract_text().splitlines()[:3] == [
+        "Müller, Jörg",
+        "Patient ID TEST-1    born 1961-04-12",
+        "Study of 2026-03-13    accession number A-7",
+    ]
+    assert made(study, OutputKind.ENCAPSULATED_PDF).BurnedInAnnotation == "YES"
+
+
+def test_the_pdf_s_table_is_text(printed: PdfReader) -> None:
+    words = " ".join(printed.pages[0].extract_text().split())
+    assert f"Central canal stenosis {'no by mm ' * 5}yes ! by mm Disc herniation" in words
+    assert "Vertebral slip, mm 0.0 0.4 0.8 1.2 1.6 2.0" in words
+    assert "RESEARCH USE ONLY - not for diagnosis" in words
+
+
+def test_the_pdf_carries_its_fonts(printed: PdfReader) -> None:
+    fonts = [font.get_object() for font in printed.pages[0]["/Resources"]["/Font"].values()]
+    assert fonts
+    for font in fonts:
+        (descendant,) = font["/DescendantFonts"]
+        assert "/FontFile2" in descendant.get_object()["/FontDescriptor"]
+
+
+def test_the_pdf_repeats(study: GradedStudy) -> None:
+    assert (
+        made(study, OutputKind.ENCAPSULATED_PDF).EncapsulatedDocument
+        == made(study, OutputKind.ENCAPSULATED_PDF).EncapsulatedDocument
+    )
+
+
+def test_a_page_of_nobody_says_so() -> None:
+    assert header_lines(Dataset()) == (
+        "Patient name not stated",
+        "Patient ID not stated    born not stated",
+        "Study of not stated    accession number not stated",
+    )
+
+
+@pytest.mark.parametrize(
+    ("value", "told"),
+    [
+        ("Müller^Jörg^^Dr.", "Müller, Jörg Dr."),
+        ("Иванов^Пётр", "Иванов, Пётр"),
+        ("Yamada^Tarou=山田^太郎=やまだ^たろう", "Yamada, Tarou"),
+        ("山田^太郎", "??, ?? (letters that cannot be printed: see the object's Patient's Name)"),
+        ("^^^^", ""),
+    ],
+)
+def test_names_are_told_as_readers_write_them(value: str, told: str) -> None:
+    assert patient_name(value) == told
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "a$b_{x}\\frac^$",
+        "(\\) Tj ET endstream^<script>",
+        "one\nline^\x1b[31m\u202eevil",
+        "W" * 64,
+        "שלום^مرحبا",
+        "\ud800^\uffff",
+        "\x00",
+    ],
+)
+def test_no_name_breaks_the_page(name: str) -> None:
+    picture = np.zeros((768, 1024, 3), np.uint8)
+    attributes = Dataset()
+    attributes.PatientName = name
+    content = as_pdf(picture, (), header_lines(attributes), "Title", RUN.created_at)
+    (page,) = PdfReader(BytesIO(content)).pages
+    lines = page.extract_text().splitlines()
+    assert len(lines) == 3
+    assert lines[1] == "Patient ID not stated    born not stated"
+    if name.isascii():
+        assert lines[0] == header_lines(attributes)[0]
 
 
 def test_the_key_images_are_the_mid_slices_of_abnormal_discs(study: GradedStudy) -> None:
