@@ -66,6 +66,11 @@ HEADING: Mapping[str, Code] = {
 
 GRADED_DISC = private("GRADED-DISC", "Graded intervertebral disc")
 NOT_ASSESSED = private("NOT-ASSESSED", "Not assessed")
+IMAGE_QUALITY = Code("111101", "DCM", "Image Quality")  # CID 6014
+LEVEL_NAMING = private("LEVEL-NAMING", "Naming of the disc levels")
+FLAGGED = private("FLAGGED", "Reasons to doubt noted, see comments")
+NOT_FLAGGED = private("NOT-FLAGGED", "No reason to doubt noted")
+DERIVED_MEASUREMENTS = Code("126011", "DCM", "Derived Imaging Measurements")  # TID 1500
 PUBLISHED_CRITERION = private("CRITERION", "Published criterion applied to a measurement")
 LEVEL_CERTAINTY = private("LEVEL-CERTAINTY", "Certainty of the disc level")
 
@@ -169,6 +174,31 @@ class Quantity:
     """The measurement that this one is part of."""
     property_of: Finding | None
     """The finding that this one backs."""
+    method: Code | None
+    """How it is measured (``inference.measurements`` says more); None where nobody told."""
+
+
+METHODS: Mapping[str, Code] = {
+    of: private(value, meaning)
+    for of, value, meaning in (
+        ("DISC-HEIGHT", "M-3-HEIGHTS", "Mean of anterior, middle, posterior height (Spahn 2024)"),
+        ("HEIGHT-ANTERIOR", "M-HEIGHT-20", "Height at 20 % of the disc's mid-line from the front"),
+        ("HEIGHT-MIDDLE", "M-HEIGHT-50", "Height at the middle of the disc's mid-line"),
+        ("HEIGHT-POSTERIOR", "M-HEIGHT-80", "Height at 80 % of the disc's mid-line from the front"),
+        ("DISC-DEPTH", "M-MID-LINE", "Length of the disc's mid-line"),
+        ("HEIGHT-INDEX", "M-FARFAN", "Mean disc height over disc depth (Farfan 1972)"),
+        ("CANAL-AP", "M-THECAL-SAC", "Thecal sac on the prolonged disc mid-line (Chatha 2011)"),
+        ("SLIP", "M-CORNERS", "Offset of posterior corners along the lower end plate"),
+        ("SLIP-PERCENT", "M-TAILLARD", "Slip over the lower end plate's depth (Taillard 1954)"),
+        ("MEYERDING", "M-MEYERDING", "Slip in quarters of the lower end plate (Meyerding 1932)"),
+        ("SEGMENT-LORDOSIS", "M-UPPER-PLATES", "Angle between upper end plates of adjacent bodies"),
+        ("DISC-CSF", "M-DISC-SIGNAL", "Median of inner disc over thecal sac signal (Salamat 2016)"),
+        ("UPPER-BODY-CSF", "M-BODY-SIGNAL", "Median of inner vertebral body over thecal sac signal"),
+        ("LOWER-BODY-CSF", "M-BODY-SIGNAL", "Median of inner vertebral body over thecal sac signal"),
+        ("LUMBAR-LORDOSIS", "M-L1-S1-PLATES", "Angle between upper end plates of L1 and S1, supine"),
+    )
+}
+"""How each quantity is measured, by its code value. DICOM has codes for none of these methods."""
 
 
 def _quantity(  # noqa: PLR0913, PLR0917 - one row of the table below
@@ -186,6 +216,7 @@ def _quantity(  # noqa: PLR0913, PLR0917 - one row of the table below
         decimals=decimals,
         source_of=source_of,
         property_of=property_of,
+        method=METHODS.get(value),
     )
 
 
@@ -218,7 +249,7 @@ QUANTITIES: Mapping[str, Quantity] = {
 OF_WHOLE_SPINE: Mapping[str, Quantity] = {
     "lumbar_lordosis_deg": _quantity("LUMBAR-LORDOSIS", "Lumbar lordosis, L1 to S1, lying", DEGREE),
 }
-"""Told as a comment on the whole study: OHIF 3 cannot open an SR with a Measurement Group that lies on no image."""
+"""Told beside the groups of the discs: OHIF 3 cannot open an SR with a Measurement Group that lies on no image."""
 
 
 def quantity(name: str) -> Quantity:

@@ -122,10 +122,18 @@ def _is_valid(element: DataElement, value: str) -> bool:
 
 
 def _cut(vr: str, value: str) -> str:
-    longest = MAX_VALUE_LEN.get(vr)
     if vr == "PN":
-        return "=".join(group[:64].rstrip(" ^") if len(group) > 64 else group for group in value.split("=")[:3])
-    return value if longest is None else value[:longest]
+        return "=".join(map(_cut_name, value.split("=")[:3]))
+    return value[: MAX_VALUE_LEN[vr]]
+
+
+def _cut_name(group: str) -> str:
+    """At most 64 characters of a name, with something of each of its components."""
+    components = group.split("^")
+    while len("^".join(components)) > 64 and any(components):
+        longest = max(range(len(components)), key=lambda index: len(components[index]))
+        components[longest] = components[longest][:-1]
+    return "^".join(components)[:64]
 
 
 def _has_doubtful_bytes(element: DataElement) -> bool:

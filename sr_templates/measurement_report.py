@@ -7,16 +7,16 @@ grade, height, canal and slip with the disc's level.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from highdicom import sr
 from pydicom import Dataset
-from pydicom.sr.coding import Code
 
-from inference.grades import SPINENET_EIGHT, TITLES, Basis, Finding, Grade
+from inference.grades import SPINENET_EIGHT, TITLES, Finding
 from inference.report import DiscGrading, ModelIdentity, Report
 from sr_templates import codes, provenance, source_study, standing
+from sr_templates import measurement_content as content
 from sr_templates.provenance import OutputKind, Rendered, Run
 from sr_templates.source_study import SourceInstance, SourceStudy
 from sr_templates.view import is_level_doubtful
@@ -25,7 +25,6 @@ from sr_templates.wanted import SR_SOP_CLASS, SrClass
 SERIES_DESCRIPTION = "Lumbar disc grading SR"
 
 _CONTAINS = sr.RelationshipTypeValues.CONTAINS
-_HAS_PROPERTIES = sr.RelationshipTypeValues.HAS_PROPERTIES
 
 
 def measurement_reports(
@@ -35,7 +34,7 @@ def measurement_reports(
 
     COMPLETE where every disc has all of SpineNet's eight gradings, else PARTIAL with what is missing.
     """
-    content = _content(report, source, run)
+    whole = _content(report, source, run)
     evidence = source_study.referenced_evidence(
         [disc_source(report, disc, source) for disc in report.discs], report.study_instance_uid
     )
@@ -50,7 +49,7 @@ def measurement_reports(
             model=report.model,
             run=run,
         )
-        for element in content:
+        for element in whole:
             dataset.add(element)
         add_document_attributes(dataset, run, missing=_missing(report))
         dataset.CurrentRequestedProcedureEvidenceSequence = evidence
@@ -124,6 +123,8 @@ def _content(report: Report, source: SourceStudy, run: Run) -> Dataset:
     measurements = root.ContentSequence.pop()
     root.ContentSequence.append(_image_library(report, source))
     root.ContentSequence.append(measurements)
+    for container in _of_whole_spine(report):
+        root.ContentSequence.append(container)
     root.ContentSequence.append(_notes(report, source, run))
     return root
 
@@ -167,15 +168,40 @@ def _notes(report: Report, source: SourceStudy, run: Run) -> sr.ContainerContent
     notes = [f"{provenance.RESEARCH_USE_ONLY}. Made by a program, not verified by a person."]
     if run.replaces_earlier:
         notes.append(standing.page_line(source, run))
-    for name, value in report.measurements.items():
-        quantity = codes.quantity(name)
-        notes.append(f"{quantity.title}: {value:.{quantity.decimals}f} {quantity.unit.meaning}.")
     notes += dict.fromkeys((*report.quality, *report.spine.doubts))
     container = sr.ContainerContentItem(codes.QUALITATIVE_EVALUATIONS, relationship_type=_CONTAINS)
     container.ContentSequence = sr.ContentSequence(
-        [_text(codes.COMMENT, source_study.writable(note, source.attributes), _CONTAINS) for note in notes]
+        [
+            *_quality(report),
+            *(content.text(codes.COMMENT, source_study.writable(note, source.attributes), _CONTAINS) for note in notes),
+        ]
     )
     return container
+
+
+def _quality(report: Report) -> list[sr.CodeContentItem]:
+    """Whether there is a reason to doubt the images or the levels, for programs; the comments say which."""
+    return [
+        sr.CodeContentItem(concept, codes.FLAGGED if flagged else codes.NOT_FLAGGED, relationship_type=_CONTAINS)
+        for concept, flagged in (
+            (codes.IMAGE_QUALITY, report.quality),
+            (codes.LEVEL_NAMING, report.spine.doubts),
+        )
+    ]
+
+
+def _of_whole_spine(report: Report) -> list[sr.ContainerContentItem]:
+    """What is measured on no single disc: the Derived Imaging Measurements part of TID 1500 (TID 1420).
+
+    No Measurement Group, for that would need coordinates: OHIF 3 cannot open a document with a group that has none.
+    """
+    if not report.measurements:
+        return []
+    container = sr.ContainerContentItem(codes.DERIVED_MEASUREMENTS, relationship_type=_CONTAINS)
+    container.ContentSequence = sr.ContentSequence(
+        [content.measurement(name, value, _CONTAINS) for name, value in report.measurements.items()]
+    )
+    return [container]
 
 
 def _group(
@@ -184,7 +210,7 @@ def _group(
     instance = disc_source(report, disc, source)
     frames = [report.volume.sources[disc.slice_index].frame] if instance.is_multiframe else None
     site = sr.FindingSite(codes.DISC[disc.level] if disc.withheld_place is None else codes.DISC_WITHOUT_LEVEL)
-    _attach(site, [_number(codes.LEVEL_CERTAINTY, _percent(disc.level_confidence), codes.PERCENT)])
+    content.attach(site, [content.number(codes.LEVEL_CERTAINTY, content.percent(disc.level_confidence), codes.PERCENT)])
     group = sr.PlanarROIMeasurementsAndQualitativeEvaluations(
         tracking_identifier=sr.TrackingIdentifier(
             uid=provenance.tracking_uid_without_level(source, run, disc.name)
@@ -203,11 +229,11 @@ def _group(
         measurements=[],
         qualitative_evaluations=[],
     )
-    content = group[0].ContentSequence
-    region = content.pop()
-    for item in (*_numbers(disc), *(_evaluation(finding, disc, source) for finding in Finding)):
-        content.append(item)
-    content.append(region)
+    items = group[0].ContentSequence
+    region = items.pop()
+    for item in (*content.numbers(disc), *(content.evaluation(finding, disc, source) for finding in Finding)):
+        items.append(item)
+    items.append(region)
     return group
 
 
@@ -228,92 +254,3 @@ def _algorithm(model: ModelIdentity, run: Run) -> sr.AlgorithmIdentification:
         ],
         family=codes.ARTIFICIAL_INTELLIGENCE,
     )
-
-
-def _numbers(disc: DiscGrading) -> Iterable[sr.NumContentItem]:
-    """The Pfirrmann grade, then the measurements at the head of the group, each with those it is made from."""
-    pfirrmann = disc.grades.get(Finding.PFIRRMANN)
-    if pfirrmann is not None:
-        yield _number(codes.FINDING_NAME[Finding.PFIRRMANN], pfirrmann.value, codes.ONE_TO_FIVE, _CONTAINS)
-    for name in _listed(disc):
-        quantity = codes.quantity(name)
-        if quantity.property_of is None and quantity.source_of not in disc.measurements:
-            item = _measurement(disc, name, _CONTAINS)
-            parts = [part for part in _listed(disc) if codes.quantity(part).source_of == name]
-            _attach(item, [_measurement(disc, part, sr.RelationshipTypeValues.INFERRED_FROM) for part in parts])
-            yield item
-
-
-def _listed(disc: DiscGrading) -> list[str]:
-    """Names of the disc's measurements in the order of ``codes.QUANTITIES``, then those it does not know."""
-    known = [name for name in codes.QUANTITIES if name in disc.measurements]
-    return [*known, *(name for name in disc.measurements if name not in codes.QUANTITIES)]
-
-
-def _measurement(disc: DiscGrading, name: str, relationship: sr.RelationshipTypeValues) -> sr.NumContentItem:
-    quantity = codes.quantity(name)
-    value = round(float(disc.measurements[name]), quantity.decimals + 1)
-    return _number(quantity.name, value, quantity.unit, relationship)
-
-
-def _evaluation(finding: Finding, disc: DiscGrading, source: SourceStudy) -> sr.CodeContentItem:
-    """The coded answer with what backs it: certainty, class probabilities, measurements, or the criterion."""
-    grade = disc.grades.get(finding)
-    answer = codes.NOT_ASSESSED if grade is None else codes.grade_value(finding, grade.value)
-    item = sr.CodeContentItem(codes.FINDING_NAME[finding], answer, relationship_type=_CONTAINS)
-    backing: list[sr.ContentItem] = [] if grade is None else _backing(finding, grade, source)
-    backing.extend(
-        _measurement(disc, name, _HAS_PROPERTIES)
-        for name in _listed(disc)
-        if codes.quantity(name).property_of is finding
-    )
-    _attach(item, backing)
-    return item
-
-
-def _backing(finding: Finding, grade: Grade, source: SourceStudy) -> list[sr.ContentItem]:
-    items: list[sr.ContentItem] = []
-    if grade.basis is Basis.MEASURED:
-        items.append(
-            sr.CodeContentItem(
-                codes.MEASUREMENT_METHOD,
-                codes.PUBLISHED_CRITERION,
-                relationship_type=sr.RelationshipTypeValues.HAS_CONCEPT_MOD,
-            )
-        )
-        if grade.criterion:
-            criterion = source_study.writable(grade.criterion, source.attributes)
-            items.append(_text(codes.COMMENT, criterion, _HAS_PROPERTIES))
-    items.extend(_certainty(grade))
-    if len(grade.probabilities) > 2:
-        for value, chance in sorted(grade.probabilities.items()):
-            name = codes.class_probability(finding, value)
-            items.append(_number(name, round(float(chance), 4), codes.ZERO_TO_ONE))
-    return items
-
-
-def _certainty(grade: Grade) -> list[sr.NumContentItem]:
-    if grade.value not in grade.probabilities:
-        return []
-    return [_number(codes.CERTAINTY, _percent(grade.probabilities[grade.value]), codes.PERCENT)]
-
-
-def _percent(share: float) -> float:
-    return round(100.0 * float(share), 1)
-
-
-def _number(
-    name: Code, value: float, unit: Code, relationship: sr.RelationshipTypeValues = _HAS_PROPERTIES
-) -> sr.NumContentItem:
-    return sr.NumContentItem(name, value, unit, relationship_type=relationship)
-
-
-def _text(name: Code, value: str, relationship: sr.RelationshipTypeValues) -> sr.TextContentItem:
-    return sr.TextContentItem(name, value, relationship_type=relationship)
-
-
-def _attach(item: Dataset, children: Iterable[sr.ContentItem]) -> None:
-    """Hang ``children`` beneath a content item; an empty Content Sequence would not be valid."""
-    items = list(children)
-    if items:
-        item.ContentSequence = sr.ContentSequence(items)

@@ -141,7 +141,10 @@ def test_a_measured_grade_is_marked_with_its_criterion_and_has_no_certainty(repo
 def test_measurements_hang_beneath_what_they_belong_to(report: Dataset) -> None:
     group = groups(report)[2]
     height = child(group, "DISC-HEIGHT")
-    assert [(name(i), i.RelationshipType) for i in height.ContentSequence] == [("HEIGHT-ANTERIOR", "INFERRED FROM")]
+    assert [(name(i), i.RelationshipType) for i in height.ContentSequence] == [
+        ("370129005", "HAS CONCEPT MOD"),
+        ("HEIGHT-ANTERIOR", "INFERRED FROM"),
+    ]
     assert number(height) == 7.0
     assert number(child(answer(group, Finding.SPONDYLOLISTHESIS), "SLIP-PERCENT")) == 2.4
     assert number(child(answer(group, Finding.PFIRRMANN), "DISC-CSF")) == 0.4
@@ -221,10 +224,61 @@ def test_a_doubtful_level_is_told_with_the_identifier_and_its_certainty(study: G
 
 def test_reasons_to_doubt_are_in_the_report(report: Dataset) -> None:
     (notes,) = containers(report, "C0034375")
-    words = [item.TextValue for item in notes.ContentSequence]
+    words = [item.TextValue for item in items(notes, "TEXT")]
     assert words[0].startswith("RESEARCH USE ONLY")
-    assert words[1].startswith("Lumbar lordosis")  # of the whole spine: it belongs to no disc's group
-    assert words[2:] == ["Slice gap of 8.0 mm between slices 9 and 10.", "The sacrum is only partly in view."]
+    assert words[1:] == ["Slice gap of 8.0 mm between slices 9 and 10.", "The sacrum is only partly in view."]
+
+
+@pytest.mark.parametrize("quality", [(), ("Noisy images.",)])
+@pytest.mark.parametrize("doubts", [(), ("The sacrum is only partly in view.",)])
+def test_quality_is_coded_beside_the_comments(
+    study: GradedStudy, quality: tuple[str, ...], doubts: tuple[str, ...]
+) -> None:
+    spine = replace(study.report.spine, doubts=doubts)
+    flagged = replace(study, report=replace(study.report, quality=quality, spine=spine))
+    (notes,) = containers(report_of(flagged), "C0034375")
+    said = {name(item): item.ConceptCodeSequence[0].CodeValue for item in items(notes, "CODE")}
+    assert said == {
+        "111101": "FLAGGED" if quality else "NOT-FLAGGED",
+        "LEVEL-NAMING": "FLAGGED" if doubts else "NOT-FLAGGED",
+    }
+
+
+def everything(item: Dataset) -> list[Dataset]:
+    return [part for child in item.get("ContentSequence", []) for part in (child, *everything(child))]
+
+
+def test_every_measurement_has_its_method(report: Dataset) -> None:
+    measured = {quantity.name.value for quantity in (*codes.QUANTITIES.values(), *codes.OF_WHOLE_SPINE.values())}
+    numbers = [item for item in everything(report) if item.ValueType == "NUM" and name(item) in measured]
+    assert len(numbers) == 6 * 12 + 1
+    for item in numbers:
+        method = child(item, "370129005")
+        assert method.RelationshipType == "HAS CONCEPT MOD"
+        assert method.ConceptCodeSequence[0].CodeMeaning == codes.METHODS[name(item)].meaning
+
+
+def test_every_listed_quantity_has_a_method() -> None:
+    listed = (*codes.QUANTITIES.values(), *codes.OF_WHOLE_SPINE.values())
+    assert [quantity.title for quantity in listed if quantity.method is None] == []
+    assert set(codes.METHODS) == {quantity.name.value for quantity in listed}
+
+
+def test_the_lordosis_of_the_whole_spine_is_a_number_in_no_disc_s_group(report: Dataset) -> None:
+    (derived,) = containers(report, "126011")
+    (lordosis,) = derived.ContentSequence
+    assert (name(lordosis), number(lordosis)) == ("LUMBAR-LORDOSIS", 47.3)
+    assert lordosis.MeasuredValueSequence[0].MeasurementUnitsCodeSequence[0].CodeValue == "deg"
+    assert {name(group) for group in groups(report)} == {"125007"}
+
+
+def test_without_a_measurement_of_the_whole_spine_there_is_no_empty_container(study: GradedStudy) -> None:
+    document = report_of(replace(study, report=replace(study.report, measurements={})))
+    assert containers(document, "126011") == []
+
+
+def test_every_group_carries_the_coordinates_that_ohif_needs(report: Dataset) -> None:
+    assert [len(items(group, "SCOORD")) for group in groups(report)] == [1] * 6
 
 
 def test_the_algorithm_is_named_with_its_weights(report: Dataset) -> None:
