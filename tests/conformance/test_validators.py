@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pydicom
 import pytest
+from pydicom.config import disable_value_validation
 from pydicom.uid import BasicTextSRStorage, Comprehensive3DSRStorage, ComprehensiveSRStorage
 
 from inference.report import Declined
@@ -26,6 +27,7 @@ from sr_templates.render import (
     render_declined,
 )
 from tests.report_factories import MODEL, RUN, STUDY_UID, GradedStudy, Layout, graded_study, with_header
+from tests.unit.sr_templates.test_hostile_sources import HEADERS, with_controls
 
 pytestmark = [pytest.mark.peers, pytest.mark.slow]
 
@@ -202,10 +204,30 @@ def test_every_kind_of_object_holds_every_name(
         remove=() if charset else ("SpecificCharacterSet",),
     )
     rendered = render(study.report, study.source, REPLACING, EVERYTHING)
-    assert {item.kind for item in rendered} == set(OutputKind) - {OutputKind.DECLINED_REPORT}
+    assert {item.kind for item in rendered} == set(OutputKind) - {OutputKind.DECLINED_REPORT, OutputKind.REJECTION_NOTE}
     assert dciodvfy_words(require_program("dciodvfy"), rendered, tmp_path) == []
     for file in tmp_path.glob("*.dcm"):
         assert str(pydicom.dcmread(file).PatientName) == patient
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")  # pydicom's, about the values that are put in here
+@pytest.mark.parametrize("header", ["control characters", "invalid", "backslashes", "bad dates", "bad age"])
+def test_no_header_of_a_source_makes_a_result_invalid(
+    header: str, require_program: Callable[[str], Path], tmp_path: Path
+) -> None:
+    with disable_value_validation():
+        if header == "control characters":
+            study = with_controls("ISO_IR 100")
+        else:
+            study = with_header(graded_study(), HEADERS[header])
+        wanted = replace(EVERYTHING, capture_forms=(EVERYTHING.capture_forms[0],))
+        rendered = render(study.report, study.source, REPLACING, wanted)
+    emptied = ("value that would be needed to build DICOMDIR",)
+    assert dciodvfy_words(require_program("dciodvfy"), rendered, tmp_path, known=emptied) == []
+    for file in tmp_path.glob("*_report.dcm"):
+        done = subprocess.run([require_program("dsrdump"), "+Pc", file], capture_output=True, timeout=60, check=False)
+        assert done.returncode == 0, file.name
+        assert b"E: " not in done.stderr, file.name
 
 
 def test_captures_with_geometry_are_extended_by_nothing_else(
