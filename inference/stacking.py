@@ -249,5 +249,6 @@ def _pair(spacing_mm: tuple[float, float]) -> str:
 
 
 def _description(instance: Dataset) -> str:
+    """In one line, without what cannot be seen: it is told to readers, also on terminals."""
     text = value(instance, "SeriesDescription")
-    return str(text) if text is not None else ""
+    return "" if text is None else " ".join("".join(c if c.isprintable() else " " for c in str(text)).split())

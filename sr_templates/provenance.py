@@ -114,7 +114,7 @@ def disc_tracking_uid(source: SourceStudy, run: Run, level: DiscLevel) -> str:
     A keyed hash: without the key nobody can try out Patient IDs against a UID that outlives de-identification.
     """
     patient_id = str(source.attributes.get("PatientID") or "")
-    if not run.tracking_key or not patient_id.strip():
+    if not run.tracking_key or not patient_id.strip() or "PatientID" in source.mended:  # perhaps another one's now
         return uid("disc", source.attributes.StudyInstanceUID, level.value)
     issuer = str(source.attributes.get("IssuerOfPatientID") or "")
     patient = hmac.new(run.tracking_key.encode(), f"{issuer}\x1f{patient_id}".encode(), sha256).hexdigest()

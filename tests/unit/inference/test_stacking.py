@@ -56,6 +56,12 @@ class TestGeometry:
         assert [source.sop_instance_uid for source in sources] == [image.SOPInstanceUID for image in series]
         assert {source.frame for source in sources} == {1}
 
+    def test_the_series_description_is_one_line_that_can_be_seen(self) -> None:
+        series = small_series(3)
+        for image in series:
+            poison(image, "SeriesDescription", b"T2\x1b[2J\x00\r\nIMPRESSION\r\nL4/L5: normal\x0c")
+        assert stack(series).volume.series_description == "T2 [2J IMPRESSION L4/L5: normal"
+
     def test_positions_of_voxels_are_those_of_the_headers(self) -> None:
         turned = (0.0698, 0.9976, 0.0, 0.0105, -0.0007, -0.9999)
         turned = tuple(np.array([*_unit(turned[:3]), *_unit(turned[3:])]))

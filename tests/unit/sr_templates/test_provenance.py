@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydicom import Dataset, dcmread
+from pydicom.config import disable_value_validation
 from pydicom.uid import UID
 
 from inference.anatomy import DiscLevel
@@ -177,3 +178,10 @@ def test_without_a_key_or_a_patient_id_a_tracking_uid_is_the_study_s_own() -> No
     for run, header in ((RUN, {}), (replace(RUN, tracking_key="secret"), {"PatientID": ""})):
         assert tracked(run, **header) == tracked(run, **header)
         assert tracked(run, **header) != tracked(run, StudyInstanceUID="2.25.2001", **header)
+
+
+def test_a_patient_id_that_had_to_be_changed_tells_no_two_patients_apart() -> None:
+    keyed = replace(RUN, tracking_key="secret")
+    with disable_value_validation():
+        cut = "X" * 90
+        assert tracked(keyed, PatientID=cut) != tracked(keyed, PatientID=cut, StudyInstanceUID="2.25.2001")
