@@ -23,8 +23,11 @@ CELLS = 4
 CELL_WIDTH = (WIDTH - NAMES - (CELLS + 2) * MARGIN) // CELLS
 CELL_HEIGHT = 158
 CAPTION = 20
-FOOTER = 66
+FOOTER = 86
 ROWS_ON_A_PAGE = 4
+WHAT_A_MAP_SHOWS = (
+    "A map shows what the network goes by, half of the grade: the other half, measured numbers, has no map."
+)
 FIELD_MM = 62.0
 """Width of what a cell shows: a lumbar disc is about 35 mm deep, the canal behind it about 15 mm."""
 
@@ -134,5 +137,6 @@ def _draw_legend(draw: ImageDraw.ImageDraw, y: int, report: Report, note: str) -
         "dotted: outline of the mid-slice"
     )
     overlay.write(draw, MARGIN + 186, y + 6, legend, 14, overlay.FAINT)
-    overlay.write(draw, MARGIN, y + 26, model_words(report), 14, overlay.FAINT)
-    overlay.write(draw, MARGIN, y + 45, note, 14)
+    overlay.write(draw, MARGIN, y + 26, WHAT_A_MAP_SHOWS, 14, overlay.FAINT)
+    overlay.write(draw, MARGIN, y + 46, model_words(report), 14, overlay.FAINT)
+    overlay.write(draw, MARGIN, y + 65, note, 14)

@@ -162,7 +162,7 @@ def _headline(disc: DiscGrading) -> str:
 def _draw_legend(draw: ImageDraw.ImageDraw, y: int, report: Report, note: str) -> None:
     overlay.write(draw, MARGIN, y + 4, "Evidence", 14, overlay.FAINT)
     overlay.draw_heat_bar(draw, MARGIN + 68, y + 7, 90, 11)
-    legend = "weak to strong, abnormal findings only; dotted: outline from the disc's own mid-slice"
+    legend = "weak to strong: the network's half of an abnormal grade; dotted: outline of the mid-slice"
     overlay.write(draw, MARGIN + 162, y + 4, legend, 14, overlay.FAINT)
     overlay.write(draw, MARGIN, y + 23, model_words(report), 14, overlay.FAINT)
     overlay.write(draw, MARGIN, y + 42, note, 14)

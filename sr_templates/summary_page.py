@@ -17,13 +17,13 @@ from sr_templates.slice_page import (
     draw_names,
     model_words,
 )
-from sr_templates.view import View, is_level_doubtful, make_view, shown_level
+from sr_templates.view import View, has_marrow_change, is_level_doubtful, make_view, shown_level
 
 WIDTH, HEIGHT = 1024, 768
 PICTURE_WIDTH = 388
-ROW_HEIGHT = 34
+ROW_HEIGHT = 36
 NAME_COLUMN = 172
-CELL_PX, NAME_PX, NOTE_PX = 15, 15, 14
+CELL_PX, SMALL_PX, NAME_PX, NOTE_PX = 15, 13, 15, 14
 
 MEASURED_ROWS = ("disc_height_mm", "canal_ap_mm", "slip_mm")
 
@@ -104,7 +104,7 @@ def _draw_cell(draw: ImageDraw.ImageDraw, x: float, y: int, width: float, cell: 
     colour = overlay.ABNORMAL if is_marked else overlay.FAINT if word == "n/a" else overlay.WORDS
     overlay.write(draw, x + 4, y + 3, word, CELL_PX, colour)
     if small:
-        overlay.write(draw, x + 4, y + 19, overlay.fitted(small, 11, width - 5), 11, overlay.FAINT)
+        overlay.write(draw, x + 4, y + 19, overlay.fitted(small, SMALL_PX, width - 5), SMALL_PX, overlay.WORDS)
 
 
 def _grade_cell(disc: DiscGrading, finding: Finding) -> tuple[str, str, bool]:
@@ -139,9 +139,12 @@ def _draw_notes(draw: ImageDraw.ImageDraw, report: Report, left: int, top: int, 
         notes.insert(0, ("No abnormal grading.", overlay.NORMAL))
     closing = [
         "! = abnormal: Pfirrmann 3 or more, or finding present. n/a = not assessed. "
-        "Per cent: probability. By mm: from a measurement, not learned.",
+        "Per cent: probability. By mm: from a measurement, not learned. "
+        "Slip: minus = body above behind the one below (retrolisthesis).",
         model_words(report),
     ]
+    if any(has_marrow_change(disc) for disc in report.discs):
+        closing[0] += " The side of a marrow change is inferred, not labelled."
     lines = [(line, overlay.FAINT) for words in closing for line in overlay.wrapped(words, 13, width)]
     lines += [(line, overlay.WORDS) for line in overlay.wrapped(note, 13, width)]
     room = int((HEIGHT - MARGIN - top) // (NOTE_PX + 4)) - len(lines)

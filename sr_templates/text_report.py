@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -17,9 +18,15 @@ from sr_templates.measurement_report import disc_source
 from sr_templates.phrases import Phrases, phrases
 from sr_templates.provenance import OutputKind, Rendered, Run
 from sr_templates.source_study import SourceStudy
-from sr_templates.view import is_level_doubtful
+from sr_templates.view import has_marrow_change, is_level_doubtful
+
+MOST_IMPORTANT = (Finding.CENTRAL_CANAL_STENOSIS, Finding.DISC_HERNIATION, Finding.SPONDYLOLISTHESIS)
+SEVERE_PFIRRMANN = 4
+"""What a reader looks for first; then severe degeneration, then the rest."""
 
 _CONTAINS = sr.RelationshipTypeValues.CONTAINS
+_OF_ONE_PIECE = re.compile(r"(?<=\d) (?=(?:mm|ms|%|degrees|Grad)(?!\w))|(?<=[Gg]rade) (?=\d)|(?<=Grad) (?=\d)")
+"""The spaces within "9.9 mm" and "grade 4"."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -136,8 +143,11 @@ def _section(key: str, paragraphs: tuple[str, ...], words: Phrases) -> Section:
 
 
 def _named(code: Code, key: str, words: Phrases) -> Code:
-    """A heading's concept with its meaning in the report's language (PS3.3 8.3 leaves the language open)."""
-    if words.language["code"].startswith("en"):
+    """A heading's concept; of our own ones with its meaning in the report's language.
+
+    The standard's stay in English, Findings and Impressions: validators take another meaning for another code.
+    """
+    if code.scheme_designator != codes.SCHEME or words.language["code"].startswith("en"):
         return code
     return Code(code.value, code.scheme_designator, words.headings[key])
 
@@ -166,28 +176,47 @@ def _of_spine(report: Report, words: Phrases) -> tuple[str, ...]:
 
 
 def _impression(discs: Sequence[DiscGrading], words: Phrases) -> tuple[str, ...]:
-    lines = []
+    """A line for each disc with something abnormal: the discs, and the findings of each, by importance."""
+    lines: list[tuple[int, str]] = []
     for disc in discs:
-        abnormal = [
-            words.disc["pfirrmann"].format(grade=grade.value)
+        abnormal = {
+            _rank(finding, grade): words.disc["pfirrmann"].format(grade=grade.value)
             if finding is Finding.PFIRRMANN
             else words.finding(finding)
             for finding, grade in disc.grades.items()
             if is_abnormal(finding, grade)
-        ]
+        }
         if abnormal:
-            lines.append(words.disc["impression"].format(level=_level(disc, words), findings=", ".join(abnormal)))
-    return tuple(lines) or (words.study["none_abnormal"],)
+            findings = ", ".join(abnormal[rank] for rank in sorted(abnormal))
+            line = words.disc["impression"].format(level=_level(disc, words), findings=findings)
+            lines.append((min(abnormal), line))
+    return tuple(line for _, line in sorted(lines, key=lambda item: item[0])) or (words.study["none_abnormal"],)
+
+
+def _rank(finding: Finding, grade: Grade) -> int:
+    """Place in an order by importance, 0 first."""
+    if finding is Finding.PFIRRMANN and grade.value >= SEVERE_PFIRRMANN:
+        return len(MOST_IMPORTANT) + 5 - grade.value
+    if finding in MOST_IMPORTANT:
+        return MOST_IMPORTANT.index(finding)
+    return 10 + (99 if finding is Finding.PFIRRMANN else tuple(Finding).index(finding))
 
 
 def _reading_notes(discs: Sequence[DiscGrading], words: Phrases) -> tuple[str, ...]:
     criteria = {
-        words.study["criterion"].format(finding=_upper(words.finding(finding)), criterion=grade.criterion)
+        words.study["criterion"].format(
+            finding=_upper(words.finding(finding)), criterion=words.sentence(grade.criterion)
+        )
         for disc in discs
         for finding, grade in disc.grades.items()
         if grade.basis is Basis.MEASURED and grade.criterion
     }
-    return (words.study["percentages"], *sorted(criteria))
+    notes = [words.study["percentages"], *sorted(criteria)]
+    if any("slip_mm" in disc.measurements for disc in discs):
+        notes.append(words.study["slip_sign"])
+    if any(has_marrow_change(disc) for disc in discs):
+        notes.append(words.study["marrow_side"])
+    return tuple(notes)
 
 
 def _upper(words: str) -> str:
@@ -215,8 +244,10 @@ def _as_text(parts: Sequence[Section]) -> str:
 
 
 def _lines(paragraph: str, indent: str) -> list[str]:
-    """Lines of at most 100 columns; all but the first are indented."""
-    return textwrap.wrap(without_controls(paragraph), width=100, subsequent_indent=indent) or [""]
+    """Lines of at most 100 columns, all but the first indented; no number is parted from its unit."""
+    joined = _OF_ONE_PIECE.sub("\N{NO-BREAK SPACE}", without_controls(paragraph))
+    lines = textwrap.wrap(joined, width=100, subsequent_indent=indent) or [""]
+    return [line.replace("\N{NO-BREAK SPACE}", " ") for line in lines]
 
 
 def text_report(report: Report, source: SourceStudy, run: Run, language: str = "en") -> Rendered:

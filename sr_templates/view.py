@@ -82,6 +82,12 @@ def is_level_doubtful(disc: DiscGrading) -> bool:
     return disc.level_confidence < DOUBTFUL_LEVEL
 
 
+def has_marrow_change(disc: DiscGrading) -> bool:
+    """Whether one is reported on either side of the disc."""
+    sides = (Finding.UPPER_MARROW_CHANGE, Finding.LOWER_MARROW_CHANGE)
+    return any(side in disc.grades and is_abnormal(side, disc.grades[side]) for side in sides)
+
+
 def shown_level(disc: DiscGrading) -> str:
     """The level's name, questioned where it is doubtful; the disc's place where the level is withheld."""
     return f"{disc.name}?" if is_level_doubtful(disc) and disc.withheld_place is None else disc.name

@@ -16,7 +16,8 @@ from inference.grades import CLASSES, Basis, Finding, Grade
 from inference.report import Report
 from sr_templates import overlay
 from sr_templates.secondary_capture import pages
-from sr_templates.summary_page import _grade_cell
+from sr_templates.slice_page import MARGIN
+from sr_templates.summary_page import NAME_COLUMN, SMALL_PX, WIDTH, _grade_cell
 from tests.report_factories import GradedStudy
 
 MACHADO_2009 = {
@@ -144,6 +145,33 @@ def test_nor_for_hundreds_of_spines(
     monkeypatch.setattr(overlay, "with_heat", lambda picture, _strength: picture)
     for seed in range(100, 300):
         assert_legible(random_report(study.report, seed), written)
+
+
+def test_each_page_says_what_its_words_and_colours_do_not(study: GradedStudy, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What minus means and what is inferred on the summary, of what a map is the evidence beneath each map."""
+    said: list[str] = []
+    write = overlay.write
+
+    def recorded(draw: ImageDraw.ImageDraw, x: float, y: float, words: str, *rest: Any, **more: Any) -> None:
+        said.append(words)
+        write(draw, x, y, words, *rest, **more)
+
+    monkeypatch.setattr(overlay, "write", recorded)
+    for page in pages(study.report):
+        told = " ".join(said)
+        if page.name == "summary":
+            assert "Slip: minus = body above behind the one below (retrolisthesis)." in told
+            assert "The side of a marrow change is inferred, not labelled." in told
+        elif page.name.startswith("evidence"):
+            assert told.count("the other half, measured numbers, has no map.") == 1
+        else:
+            assert "the network's half of an abnormal grade" in told
+        said.clear()
+
+
+def test_the_small_words_of_the_table_are_large_enough_for_a_photograph() -> None:
+    assert SMALL_PX >= 13
+    assert overlay.width_of("100 %", SMALL_PX) < (WIDTH - MARGIN - 408 - NAME_COLUMN) / 9 - 5  # of nine levels
 
 
 def linear(colour: overlay.Colour) -> np.ndarray:

@@ -13,7 +13,7 @@ from inference.body_part import FOREIGN
 from inference.contrast import Weighting
 from inference.grades import TITLES
 from inference.image_type import COMPONENTS, USABLE_COMPONENTS
-from inference.measurements import SANE
+from inference.measurements import CANAL_STENOSIS_CRITERION, SANE
 from inference.remarks import in_words
 from sr_templates.phrases import languages, phrases
 from sr_templates.sentences import known, translated
@@ -80,6 +80,7 @@ def test_every_term_within_them_has_its_translation(language: str) -> None:
     terms = [*(weighting.value for weighting in Weighting), *FOREIGN, "sagittal", "coronal", "axial"]
     terms += [*TITLES.values(), *(in_words(name) for name in SANE)]
     terms += [f"{part} image" for part in set(COMPONENTS.values()) - USABLE_COMPONENTS]
+    terms.append(CANAL_STENOSIS_CRITERION)
     assert [term for term in terms if term != "STIR" and not known(term, language)] == []
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 from pydicom import Dataset
@@ -47,8 +48,29 @@ def test_the_impression_comes_before_the_findings_and_names_what_is_abnormal(stu
     headings = [section.heading for section in sections(study.report, ENGLISH)]
     assert headings.index("Impression") < headings.index("Reasons to doubt") < headings.index("Findings")
     assert sections(study.report, ENGLISH)[1].paragraphs == (
+        "L5/S1: central canal stenosis, Pfirrmann grade 5, disc narrowing, upper marrow change.",
         "L4/L5: Pfirrmann grade 4, disc narrowing, upper marrow change.",
-        "L5/S1: Pfirrmann grade 5, disc narrowing, upper marrow change, central canal stenosis.",
+    )
+
+
+def test_the_impression_goes_by_importance_and_then_from_head_to_foot(study: GradedStudy) -> None:
+    """Stenosis, herniation, slip, degeneration of grade 5, of grade 4; then the rest, grade 3 last."""
+    of_discs = (
+        {Finding.PFIRRMANN: pfirrmann(3), Finding.DISC_BULGING: binary(1, 0.9)},
+        {Finding.PFIRRMANN: pfirrmann(4)},
+        {Finding.PFIRRMANN: pfirrmann(5), Finding.DISC_NARROWING: binary(1, 0.9)},
+        {Finding.SPONDYLOLISTHESIS: binary(1, 0.9), Finding.PFIRRMANN: pfirrmann(5)},
+        {Finding.DISC_HERNIATION: binary(1, 0.9), Finding.DISC_BULGING: binary(1, 0.9)},
+        {Finding.PFIRRMANN: pfirrmann(5)},
+    )
+    discs = tuple(replace(disc, grades=grades) for disc, grades in zip(study.report.discs, of_discs, strict=True))
+    assert sections(replace(study.report, discs=discs), ENGLISH)[1].paragraphs == (
+        "L4/L5: disc herniation, disc bulging.",
+        "L3/L4: spondylolisthesis, Pfirrmann grade 5.",
+        "L2/L3: Pfirrmann grade 5, disc narrowing.",
+        "L5/S1: Pfirrmann grade 5.",
+        "L1/L2: Pfirrmann grade 4.",
+        "T12/L1: disc bulging, Pfirrmann grade 3.",
     )
 
 
@@ -80,6 +102,29 @@ def test_a_disc_is_told_from_grade_to_level_certainty(study: GradedStudy) -> Non
 def test_no_line_is_longer_than_a_page_is_wide(study: GradedStudy, document: Dataset) -> None:
     lines = [line for words in (text(study.report), *words_of(document)) for line in words.splitlines()]
     assert max(len(line) for line in lines) <= 100
+
+
+@pytest.mark.parametrize("language", ["en", "de"])
+def test_no_line_parts_a_number_from_its_unit(study: GradedStudy, language: str) -> None:
+    for filler in range(1, 60):  # so that every place of the paragraph comes to the end of a line
+        longer = replace(study.report.discs[0], measurements={"x" * filler: 1.0, **study.report.discs[0].measurements})
+        lines = text(replace(study.report, discs=(longer,)), language).splitlines()
+        for line, following in pairwise(lines):
+            unit = following.split()[0].rstrip(".,)") if following.strip() else ""
+            is_number = line.split() and line.split()[-1].lstrip("(-").replace(",", ".").replace(".", "").isdecimal()
+            assert not (is_number and unit in {"mm", "%", "degrees", "Grad"}), (line, following)
+
+
+def test_the_sign_of_a_slip_and_the_side_of_a_marrow_change_are_explained_once(study: GradedStudy) -> None:
+    words = " ".join(text(study.report).split())
+    assert words.count("minus is behind it (retrolisthesis)") == 1
+    assert words.count("Which side of the disc a marrow change is on is inferred") == 1
+    plain = tuple(
+        replace(disc, measurements={}, grades={Finding.PFIRRMANN: pfirrmann(4)}) for disc in study.report.discs
+    )
+    words = " ".join(text(replace(study.report, discs=plain)).split())
+    assert "retrolisthesis" not in words
+    assert "marrow change is on" not in words
 
 
 def test_a_doubtful_level_is_told_in_findings_and_impression(study: GradedStudy) -> None:
@@ -170,15 +215,19 @@ def test_german_says_the_same_in_german(study: GradedStudy) -> None:
     words = " ".join(text(study.report, "de").split())
     assert "NUR FÜR FORSCHUNGSZWECKE - nicht zur Diagnose (RESEARCH USE ONLY)." in words
     assert (
-        "L5/S1: Pfirrmann-Grad 5, Höhenminderung der Bandscheibe, Markveränderung an der oberen Endplatte, zentrale "
-        "Spinalkanalstenose." in words
+        "L5/S1: zentrale Spinalkanalstenose, Pfirrmann-Grad 5, Höhenminderung der Bandscheibe, Markveränderung an der "
+        "oberen Endplatte." in words
+    )
+    assert (
+        "Zentrale Spinalkanalstenose ist gemessen, nicht gelernt: AP-Durchmesser des Duralsacks in der Medianebene auf "
+        "Bandscheibenhöhe < 10 mm (Steurer 2011)." in words
     )
     assert "Bandscheibenhöhe 4,0 mm" in words
     assert "Höhenminderung der Bandscheibe (80 %)" in words
     assert "Sicherheit der Höhenzuordnung: 94 %." in words
 
 
-def test_the_object_names_its_language_and_its_headings_are_in_it(study: GradedStudy) -> None:
+def test_the_object_names_its_language_and_our_own_headings_are_in_it(study: GradedStudy) -> None:
     wanted = Wanted(kinds=frozenset({OutputKind.TEXT_REPORT}), language="de")
     (only,) = render(study.report, study.source, RUN, wanted)
     language = only.dataset.ContentSequence[0].ConceptCodeSequence[0]
@@ -188,7 +237,7 @@ def test_the_object_names_its_language_and_its_headings_are_in_it(study: GradedS
         for item in only.dataset.ContentSequence
         if item.ValueType == "CONTAINER"
     }
-    assert headings["121070"] == "Befunde"
+    assert (headings["121070"], headings["121072"]) == ("Findings", "Impressions")  # the standard's, as it says them
     assert headings["H-DOUBT"] == "Gründe zur Vorsicht"
 
 
