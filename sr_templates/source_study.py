@@ -17,6 +17,7 @@ from pydicom.filebase import DicomFileLike
 from pydicom.filewriter import write_data_element
 from pydicom.valuerep import TEXT_VR_DELIMS
 
+from sr_templates.character_sets import UNSTATED, read_as_utf8, unstated_character_set
 from sr_templates.header_values import fitting, without_controls
 from sr_templates.study_modules import STUDY_LEVEL_KEYWORDS, TYPE_2_KEYWORDS
 
@@ -39,7 +40,7 @@ class SourceStudy:
     dropped: tuple[str, ...]
     """Keywords of source attributes whose values are malformed: left out, or empty where an object must have them."""
     mended: tuple[str, ...]
-    """Keywords of source attributes that were copied without what no valid value can hold."""
+    """Keywords of source attributes whose malformed values were copied as far as a valid value allows."""
     instances: Mapping[str, SourceInstance]
     frame_of_reference_uid: str
     """Of the graded images; empty where they state none."""
@@ -82,10 +83,15 @@ def _study_attributes(instance: Dataset) -> tuple[Dataset, tuple[str, ...], tupl
     if charset is not None:
         attributes.add(charset)
     encodings = _encodings(attributes)
-    for keyword in STUDY_LEVEL_KEYWORDS:
-        if keyword not in instance:
-            continue
-        element = _written(instance, keyword, encodings)
+    found = {keyword: _written(instance, keyword, encodings) for keyword in STUDY_LEVEL_KEYWORDS if keyword in instance}
+    if encodings == UNSTATED:
+        unstated = unstated_character_set(element for element in found.values() if element is not None)
+        if unstated is not None:
+            attributes.SpecificCharacterSet = unstated
+            mended.append("SpecificCharacterSet")
+        if unstated == "ISO_IR 192":
+            found = {keyword: None if e is None else read_as_utf8(e) for keyword, e in found.items()}
+    for keyword, element in found.items():
         fit = None if element is None else fitting(element)
         if fit is None:
             dropped.append(keyword)

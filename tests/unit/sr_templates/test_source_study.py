@@ -15,6 +15,7 @@ from pydicom.tag import Tag
 from sr_templates import provenance, source_study
 from sr_templates.provenance import OutputKind
 from sr_templates.source_study import SourceStudy
+from tests.dicom_factories import poison
 from tests.report_factories import MODEL, RUN, STUDY_UID, graded_study
 
 REPORT_CLASS = "1.2.840.10008.5.1.4.1.1.88.11"
@@ -78,6 +79,39 @@ def test_an_unknown_character_set_costs_no_result() -> None:
         warnings.simplefilter("ignore")
         dataset = reread(source_study.read_source([instance], STUDY_UID))
     assert dataset.StudyInstanceUID == STUDY_UID
+
+
+@pytest.mark.parametrize(
+    ("stated", "written", "charset", "name"),
+    [
+        (None, "Weiß^Jörg".encode(), "ISO_IR 192", "Weiß^Jörg"),
+        (None, "Müller^Jörg".encode("latin-1"), "ISO_IR 100", "Müller^Jörg"),
+        ("ISO_IR 999", b"M\xc3\xbc\xff^x", "ISO_IR 100", "MÃ¼ÿ^x"),
+        (None, b"Muller^Jorg", None, "Muller^Jorg"),
+    ],
+)
+def test_names_of_an_unstated_character_set_keep_their_bytes_and_get_one(
+    stated: str | None, written: bytes, charset: str | None, name: str
+) -> None:
+    instance = graded_study().source[0]
+    instance.ReferringPhysicianName = ""
+    del instance.SpecificCharacterSet
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        if stated is not None:
+            instance.SpecificCharacterSet = stated
+        poison(instance, "PatientName", written)
+        poison(instance, "PatientComments", written)
+        item = Dataset()
+        poison(item, "PatientID", written)
+        instance.OtherPatientIDsSequence = [item]
+        source = source_study.read_source([instance], STUDY_UID)
+        dataset = reread(source)
+    assert dataset.get("SpecificCharacterSet") == charset
+    assert dataset.PatientName == name
+    assert dataset.PatientName.original_string == written
+    assert dataset.PatientComments == dataset.OtherPatientIDsSequence[0].PatientID == name
+    assert ("SpecificCharacterSet" in source.mended) is (charset is not None)
 
 
 def test_an_attribute_with_the_wrong_vr_is_written_with_the_right_one() -> None:
