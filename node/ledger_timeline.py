@@ -34,8 +34,13 @@ class Timelines:
             study: the number of one generation (digits only), which is then all that is told; or a Study Instance UID.
         """
         number = study_number(study)
-        wanted = STUDY.c.study_instance_uid == study if number is None else STUDY.c.id == number
+        return self._lives(STUDY.c.study_instance_uid == study if number is None else STUDY.c.id == number)
 
+    def of_study(self, study_instance_uid: str) -> tuple[Life, ...]:
+        """Every generation of a study, the oldest first; none where it is not known."""
+        return self._lives(STUDY.c.study_instance_uid == study_instance_uid)
+
+    def _lives(self, wanted: ColumnElement[bool]) -> tuple[Life, ...]:
         def read(connection: Connection) -> tuple[Life, ...]:
             rows = connection.execute(select(STUDY).where(wanted).order_by(STUDY.c.generation)).all()
             return tuple(_life(connection, row) for row in rows)

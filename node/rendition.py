@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import secrets
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -72,19 +72,18 @@ def predecessors(
     """The SR documents of the newest earlier generation that has any; one whose file is gone is passed over."""
     documents = [(number, item) for number, item in earlier if number < study.study_id and _is_document(item)]
     newest = max((number for number, _ in documents), default=None)
-    found = []
-    for number, item in documents:
-        if number == newest:
-            series = _series_of(spool.absolute(item.path))
-            if series:
-                found.append(
-                    render.Predecessor(
-                        sop_class_uid=item.sop_class_uid,
-                        sop_instance_uid=item.sop_instance_uid,
-                        series_instance_uid=series,
-                    )
-                )
-    return tuple(found)
+    return references((item for number, item in documents if number == newest), spool)
+
+
+def references(results: Iterable[ResultObject], spool: Spool) -> tuple[render.Predecessor, ...]:
+    """Earlier results as a new one names them; one whose file is gone is passed over, for its series is unknown."""
+    return tuple(
+        render.Predecessor(
+            sop_class_uid=item.sop_class_uid, sop_instance_uid=item.sop_instance_uid, series_instance_uid=series
+        )
+        for item in results
+        if (series := _series_of(spool.absolute(item.path)))
+    )
 
 
 def _standing(

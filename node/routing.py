@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from node.records import ResultObject
 from node.settings import ArchiveSettings
@@ -22,18 +22,25 @@ FALL_BACK_ON: Mapping[str, tuple[str, ...]] = {
 """What says the same as a kind of which an archive takes no form, the most telling first."""
 
 
-def destinations(results: Iterable[ResultObject], archives: Sequence[ArchiveSettings]) -> Mapping[str, tuple[str, ...]]:
+def destinations(
+    results: Iterable[ResultObject],
+    archives: Sequence[ArchiveSettings],
+    addressed: Mapping[str, Collection[str]] | None = None,
+) -> Mapping[str, tuple[str, ...]]:
     """Archive name -> SOP Instance UIDs of the results it gets, in the order they were made.
 
     An archive that names ``outputs`` gets those kinds only; one that names none gets everything. Of several forms of
-    a kind it gets the one it prefers. Archives that get nothing are left out.
+    a kind it gets the one it prefers. ``addressed`` are the results that are for the named archives
+    only, by SOP Instance UID. Archives that get nothing are left out.
     """
-    made = tuple(results)
+    made, only_for = tuple(results), addressed or {}
     wanted = {
         archive.name: tuple(
             result.sop_instance_uid
             for result in made
-            if _is_wanted(result.kind, archive) and result in _best_form(result.kind, made, archive)
+            if is_wanted(result.kind, archive)
+            and result in _best_form(result.kind, made, archive)
+            and archive.name in only_for.get(result.sop_instance_uid, (archive.name,))
         )
         for archive in archives
     }
@@ -59,8 +66,11 @@ def instead_of(refused: ResultObject, results: Iterable[ResultObject], archive: 
     return ()
 
 
-def _is_wanted(kind: str, archive: ArchiveSettings) -> bool:
-    """Why a study was not graded is told wherever the text report would go."""
+def is_wanted(kind: str, archive: ArchiveSettings) -> bool:
+    """Whether an archive gets a kind of result, if it is made.
+
+    Why a study was not graded is told wherever the text report would go.
+    """
     named = "text_report" if kind == "declined_report" else kind
     return not archive.outputs or named in archive.outputs
 

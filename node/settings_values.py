@@ -40,6 +40,7 @@ OutputName = Literal[
     "presentation_state",
     "encapsulated_pdf",
     "key_object_selection",
+    "rejection_note",
 ]
 
 

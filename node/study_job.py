@@ -17,7 +17,7 @@ from typing import Any, Protocol, TypeVar
 import pydicom
 
 from inference.report import Declined, Report
-from node import logs, patients, rendition, routing, study_files, words
+from node import logs, patients, rendition, routing, study_files, withdrawal, words
 from node.ledger import Ledger, LedgerUnavailable, WrongState
 from node.records import ReceivedInstance, ResultObject, StudyRecord, StudyState
 from node.settings import Settings
@@ -131,7 +131,7 @@ class StudyJob:
     def _write_down(self, study_id: int, outcome: Outcome) -> None:
         state, reason, now = StudyState(outcome["state"]), str(outcome["reason"]), self._now()
         results = tuple(_result_from_json(item) for item in outcome["results"])
-        archives = routing.destinations(results, self._settings.archives)
+        archives = routing.destinations(results, self._settings.archives, outcome.get("addressed"))
         # an outcome that a version before this one left in the queue names no turn
         turn = tuple(outcome["turn"]) if "turn" in outcome else None
         ledger = self._ledger
@@ -171,8 +171,31 @@ class StudyJob:
         if isinstance(graded, Declined):
             return self._declined(graded, files.instances, study)
         wanted = rendition.wanted(self._settings.results)
-        rendered = render.render(graded, files.instances, self._run(study), wanted)
-        return _ended(StudyState.GRADED, _summary(graded), self._spool_results(rendered))
+        run = self._run(study)
+        notes = self._rejections(graded, files.instances, study, run)
+        rendered = (*render.render(graded, files.instances, run, wanted), *(note for note, _ in notes))
+        addressed = {str(note.dataset.SOPInstanceUID): list(archives) for note, archives in notes}
+        return _ended(StudyState.GRADED, _summary(graded), self._spool_results(rendered)) | {"addressed": addressed}
+
+    def _rejections(
+        self, graded: Report, source: Sequence[pydicom.Dataset], study: StudyRecord, run: render.Run
+    ) -> list[tuple[render.Rendered, tuple[str, ...]]]:
+        """Notes that withdraw what the archives hold of the study, each with the archives that it is for."""
+        if withdrawal.KIND not in self._settings.results.outputs:
+            return []
+        lives, made = self._when_available(
+            lambda: (
+                self._ledger.timelines.of_study(study.study_instance_uid),
+                self._ledger.results(study.study_instance_uid),
+            )
+        )
+        by_uid = {item.sop_instance_uid: item for _, item in made}
+        notes: list[tuple[render.Rendered, tuple[str, ...]]] = []
+        for uids, archives in withdrawal.superseded(lives, study.study_id, self._settings.archives).items():
+            named = rendition.references((by_uid[uid] for uid in uids), self._spool)
+            if named:
+                notes.append((render.render_rejection(graded, source, run, named, len(notes) + 1), archives))
+        return notes
 
     def _unreadable_mr(self, images: Sequence[ReceivedInstance], files: study_files.StudyFiles) -> int:
         """How many MR images could not be read: without them a slice may be missing where nobody would notice."""

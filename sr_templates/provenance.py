@@ -48,11 +48,13 @@ class OutputKind(StrEnum):
     """The summary page."""
     KEY_OBJECT_SELECTION = "key_object_selection"
     """The source slices that matter."""
+    REJECTION_NOTE = "rejection_note"
+    """Key Object Selection that withdraws the study's earlier results; made where there are any."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Predecessor:
-    """An earlier SR document of the same study that a new one replaces (PS3.3 C.17.2)."""
+    """An earlier object about the same study that a new one replaces (of SR documents: PS3.3 C.17.2)."""
 
     sop_class_uid: str
     sop_instance_uid: str

@@ -17,6 +17,7 @@ from sr_templates.parametric_map import parametric_maps
 from sr_templates.part10 import files
 from sr_templates.presentation_state import presentation_state
 from sr_templates.provenance import OutputKind, Predecessor, Rendered, Run
+from sr_templates.rejection_note import rejection_note
 from sr_templates.segmentation import segmentation
 from sr_templates.wanted import CaptureForm, SrClass, Wanted
 
@@ -33,6 +34,7 @@ __all__ = [
     "files",
     "render",
     "render_declined",
+    "render_rejection",
     "text",
     "text_declined",
 ]
@@ -76,6 +78,15 @@ def render_declined(
     """A text report that says that the study was not graded, and why."""
     study = source_study.read_source(source, declined.study_instance_uid)
     return (text_report.declined_report(declined, study, run, language),)
+
+
+def render_rejection(
+    report: Report, source: Sequence[Dataset], run: Run, superseded: Sequence[Predecessor], index: int = 1
+) -> Rendered:
+    """The note that withdraws what ``report`` supersedes; ``index`` counts the notes of one run, from 1."""
+    graded = {slice_source.sop_instance_uid for slice_source in report.volume.sources}
+    study = source_study.read_source(source, report.study_instance_uid, graded)
+    return rejection_note(report.model, study, run, superseded, index)
 
 
 def text(report: Report, language: str = "en") -> str:

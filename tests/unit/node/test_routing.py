@@ -54,6 +54,14 @@ def test_an_archive_that_gets_nothing_is_left_out() -> None:
     assert destinations(declined, both) == {"pacs": ("2.25.9",)}
 
 
+def test_what_is_addressed_goes_to_the_named_archives_only_and_to_those_of_them_that_want_it() -> None:
+    note = result("2.25.9", "rejection_note")
+    three = [archive("pacs"), archive("other"), archive("viewer", "secondary_capture")]
+    sent = destinations([*RESULTS[:1], note], three, {"2.25.9": ["pacs", "viewer"]})
+    assert sent == {"pacs": ("2.25.1", "2.25.9"), "other": ("2.25.1",)}
+    assert not instead_of(note, [*RESULTS, note], archive("pacs")), "nothing else says what a note says"
+
+
 def test_without_archives_nothing_goes_anywhere() -> None:
     assert destinations(RESULTS, []) == {}
 

@@ -14,7 +14,6 @@ from pydicom import Dataset
 from inference.grades import TITLES
 from inference.report import Declined
 from sr_templates import provenance, source_study, standing
-from sr_templates.encapsulated_pdf import pdf_of
 from sr_templates.phrases import phrases
 from sr_templates.render import OutputKind, Wanted, render, render_declined
 from sr_templates.secondary_capture import pages
@@ -127,7 +126,11 @@ def test_every_page_carries_the_line_at_its_foot(study: GradedStudy) -> None:
 
 
 def test_the_pdf_carries_it_too(study: GradedStudy) -> None:
-    assert pdf_of(study.report, RUN, "Made now.") != pdf_of(study.report, RUN)
+    wanted = Wanted(kinds=frozenset({OutputKind.ENCAPSULATED_PDF}))
+    first, second = (
+        render(study.report, study.source, run, wanted)[0].dataset.EncapsulatedDocument for run in (RUN, SECOND)
+    )
+    assert first != second
 
 
 def test_the_same_run_gives_the_same_bytes(study: GradedStudy) -> None:
