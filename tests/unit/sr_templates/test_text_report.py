@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from io import BytesIO
 from itertools import pairwise
 
 import pytest
-from pydicom import Dataset
+from pydicom import Dataset, dcmread
 from pydicom.uid import BasicTextSRStorage
 
 from inference.grades import Finding
@@ -257,3 +258,15 @@ def test_words_that_the_source_s_character_set_lacks_are_spelt_out() -> None:
 def test_a_declined_study_is_told_in_the_language_too(study: GradedStudy) -> None:
     (only,) = render_declined(DECLINED, study.source, RUN, "de")
     assert "Nicht beurteilt: No sagittal T2 series of the lumbar spine" in words_of(only.dataset)
+
+
+def test_a_series_is_named_in_the_script_of_its_source() -> None:
+    study = graded_study()
+    for instance in study.source:
+        instance.SpecificCharacterSet = ["", "ISO 2022 IR 87"]
+        instance.PatientName, instance.ReferringPhysicianName = "Yamada^Tarou=山田^太郎=やまだ^たろう", ""
+    named = replace(study.report, volume=replace(study.report.volume, series_description="T2 矢状断"))
+    (only,) = render(named, study.source, RUN, Wanted(kinds=frozenset({OutputKind.TEXT_REPORT})))
+    stream = BytesIO()
+    only.dataset.save_as(stream, enforce_file_format=True)
+    assert 'Graded: series "T2 矢状断", 15 sagittal slices.' in words_of(dcmread(BytesIO(stream.getvalue())))
