@@ -21,11 +21,13 @@ from sr_templates.view import View, has_marrow_change, is_level_doubtful, make_v
 
 WIDTH, HEIGHT = 1024, 768
 PICTURE_WIDTH = 388
-ROW_HEIGHT = 36
+ROW_HEIGHT = 34
 NAME_COLUMN = 172
 CELL_PX, SMALL_PX, NAME_PX, NOTE_PX = 15, 13, 15, 14
 
 MEASURED_ROWS = ("disc_height_mm", "canal_ap_mm", "slip_mm")
+CLEAR_SLIP_MM = 5.0
+"""As the remarks have it: a larger slip, forward or backward, is marked, whatever the grade says of it."""
 
 
 def draw_summary(report: Report, note: str = "") -> overlay.Pixels:
@@ -123,7 +125,10 @@ def _grade_cell(disc: DiscGrading, finding: Finding) -> tuple[str, str, bool]:
 
 def _measured_cell(disc: DiscGrading, name: str) -> tuple[str, str, bool]:
     value = disc.measurements.get(name)
-    return ("n/a", "", False) if value is None else (f"{value:.1f}", "", False)
+    if value is None:
+        return "n/a", "", False
+    marked = name == "slip_mm" and abs(value) > CLEAR_SLIP_MM
+    return f"{value:.1f}{' !' if marked else ''}", "", marked
 
 
 def _level_cell(disc: DiscGrading) -> tuple[str, str, bool]:
@@ -138,7 +143,7 @@ def _draw_notes(draw: ImageDraw.ImageDraw, report: Report, left: int, top: int, 
     if not any(abnormal_findings(disc) for disc in report.discs):
         notes.insert(0, ("No abnormal grading.", overlay.NORMAL))
     closing = [
-        "! = abnormal: Pfirrmann 3 or more, or finding present. n/a = not assessed. "
+        "! = abnormal: Pfirrmann 3 or more, finding present, slip beyond 5 mm. n/a = not assessed. "
         "Per cent: probability. By mm: from a measurement, not learned. "
         "Slip: minus = body above behind the one below (retrolisthesis).",
         model_words(report),
@@ -148,9 +153,12 @@ def _draw_notes(draw: ImageDraw.ImageDraw, report: Report, left: int, top: int, 
     lines = [(line, overlay.FAINT) for words in closing for line in overlay.wrapped(words, 13, width)]
     lines += [(line, overlay.WORDS) for line in overlay.wrapped(note, 13, width)]
     room = int((HEIGHT - MARGIN - top) // (NOTE_PX + 4)) - len(lines)
-    shown = [(line, colour) for words, colour in notes for line in overlay.wrapped(words, NOTE_PX, width)]
-    if len(shown) > room:
-        shown = [*shown[: max(room - 1, 0)], ("More in the text report.", overlay.ABNORMAL)]
+    wrapped = [[(line, colour) for line in overlay.wrapped(words, NOTE_PX, width)] for words, colour in notes]
+    is_cut = sum(map(len, wrapped)) > room
+    while wrapped and sum(map(len, wrapped)) > room - is_cut:
+        wrapped.pop()  # no sentence is cut short: its end may turn what it says
+    shown = [line for note_lines in wrapped for line in note_lines]
+    shown += [("More in the text report.", overlay.ABNORMAL)] if is_cut else []
     y = top
     for line, colour in [*shown, *lines]:
         overlay.write(draw, left, y, line, 13 if colour in {overlay.FAINT, overlay.WORDS} else NOTE_PX, colour)

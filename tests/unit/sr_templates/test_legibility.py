@@ -17,7 +17,7 @@ from inference.report import Report
 from sr_templates import overlay
 from sr_templates.secondary_capture import pages
 from sr_templates.slice_page import MARGIN
-from sr_templates.summary_page import NAME_COLUMN, SMALL_PX, WIDTH, _grade_cell
+from sr_templates.summary_page import NAME_COLUMN, SMALL_PX, WIDTH, _grade_cell, _measured_cell, draw_summary
 from tests.report_factories import GradedStudy
 
 MACHADO_2009 = {
@@ -167,6 +167,29 @@ def test_each_page_says_what_its_words_and_colours_do_not(study: GradedStudy, mo
         else:
             assert "the network's half of an abnormal grade" in told
         said.clear()
+
+
+def test_a_clear_slip_is_marked_in_either_direction_whatever_the_grade(study: GradedStudy) -> None:
+    def cell(slip_mm: float) -> tuple[str, str, bool]:
+        return _measured_cell(replace(study.report.discs[1], measurements={"slip_mm": slip_mm}), "slip_mm")
+
+    assert cell(-7.9) == ("-7.9 !", "", True)
+    assert cell(6.6) == ("6.6 !", "", True)
+    assert cell(-4.9) == ("-4.9", "", False)
+    assert _measured_cell(replace(study.report.discs[1], measurements={}), "slip_mm") == ("n/a", "", False)
+
+
+def test_notes_that_do_not_fit_are_left_out_whole(study: GradedStudy, monkeypatch: pytest.MonkeyPatch) -> None:
+    long = tuple(f"Sentence {n} {'is long enough to need a second line on the summary ' * 2}end{n}." for n in range(9))
+    said: list[str] = []
+    monkeypatch.setattr(overlay, "write", lambda _draw, _x, _y, words, *_rest, **_more: said.append(words))
+    draw_summary(replace(study.report, quality=long))
+    told = " ".join(said)
+    shown = [n for n in range(9) if f"Sentence {n} " in told]
+    assert shown == list(range(len(shown)))
+    assert 0 < len(shown) < 9
+    assert all(f"end{n}." in told for n in shown)
+    assert "More in the text report." in told
 
 
 def test_the_small_words_of_the_table_are_large_enough_for_a_photograph() -> None:
