@@ -25,7 +25,7 @@ from sr_templates.measurement_report import device_observer
 from sr_templates.provenance import RESEARCH_USE_ONLY, OutputKind, Predecessor, Rendered, Run
 from sr_templates.source_study import SourceInstance, SourceStudy
 
-SERIES_DESCRIPTION = "Lumbar disc grading: earlier results withdrawn"
+SERIES_DESCRIPTION = "Earlier disc gradings withdrawn"
 
 REJECTED = Code("113001", "DCM", "Rejected for Quality Reasons")  # CID 7010
 TITLE_MODIFIER = Code("113011", "DCM", "Document Title Modifier")  # TID 2010
