@@ -120,13 +120,13 @@ def _against_slip(disc: DiscGrading) -> tuple[str, ...]:
         return ()
     if grade.value == 0 and slip_mm > CLEAR_SLIP_MM:
         return (
-            f"{disc.name}: graded without spondylolisthesis, but the body above lies {slip_mm:.1f} mm "
-            "in front of the one below.",
+            f"{disc.name}: graded without spondylolisthesis, but the upper vertebra lies {slip_mm:.1f} mm "
+            "in front of the lower.",
         )
     if grade.value == 0 and slip_mm < -CLEAR_SLIP_MM:
         return (
-            f"{disc.name}: graded without spondylolisthesis, but the body above lies {-slip_mm:.1f} mm "
-            "behind the one below.",
+            f"{disc.name}: graded without spondylolisthesis, but the upper vertebra lies {-slip_mm:.1f} mm "
+            "behind the lower.",
         )
     is_sure = grade.probabilities.get(grade.value, 1.0) >= SURE_GRADE
     if grade.value == 1 and is_sure and abs(slip_mm) < NO_SLIP_MM:

@@ -101,8 +101,8 @@ def graded(finding: Finding, grade: Grade, **measurements: float) -> DiscGrading
 @pytest.mark.parametrize(
     ("value", "sure", "slip_mm", "told"),
     [
-        (0, 0.95, 6.0, "without spondylolisthesis, but the body above lies 6.0 mm in front of the one below."),
-        (0, 0.63, -7.9, "without spondylolisthesis, but the body above lies 7.9 mm behind the one below."),
+        (0, 0.95, 6.0, "without spondylolisthesis, but the upper vertebra lies 6.0 mm in front of the lower."),
+        (0, 0.63, -7.9, "without spondylolisthesis, but the upper vertebra lies 7.9 mm behind the lower."),
         (0, 0.95, 4.0, ""),
         (0, 0.95, -4.0, ""),
         (1, 0.9, 0.4, "as spondylolisthesis, but a slip of only 0.4 mm"),
