@@ -76,7 +76,7 @@ def test_uids_change_with_the_study_digest_the_weights_the_kind_and_the_index() 
 def test_each_kind_has_a_series_number_of_its_own_from_the_base_upwards() -> None:
     run, source = replace(RUN, series_number_base=9500), joined_study()
     numbers = [envelope(source, run, kind=kind).SeriesNumber for kind in OutputKind]
-    assert numbers == list(range(9500, 9509))
+    assert numbers == list(range(9500, 9500 + len(OutputKind)))
 
 
 def test_new_weights_are_a_new_device() -> None:
