@@ -17,8 +17,8 @@ from pydicom.datadict import dictionary_VM
 from pydicom.multival import MultiValue
 from pydicom.valuerep import MAX_VALUE_LEN, PersonName, validate_value
 
-IDENTITY_KEYWORDS = frozenset({"PatientName", "PatientID", "AccessionNumber"})
-"""Kept as far as a valid value can keep them, so that results are filed with their study. Anything else that is no
+IDENTITY_KEYWORDS = frozenset({"PatientName", "PatientID"})
+"""Kept as far as a valid value can keep them, so that results are filed with their patient. Anything else that is no
 valid value is not copied."""
 
 QUOTED_CHARACTERS = 64
@@ -48,7 +48,7 @@ _UNSEEN = ("Cc", "Cf", "Cs", "Zl", "Zp")
 def fitting(element: DataElement) -> DataElement | None:
     """The element if a result may hold it, else one that says the same as far as it can, else None.
 
-    Control characters are taken out of texts. Of a name or identifier of the patient or the order that is too long or
+    Control characters are taken out of texts. Of a name or identifier of the patient that is too long or
     that has too many values as much is kept as is valid. A sequence is kept whole or not at all.
     """
     if element.VR == "SQ":
