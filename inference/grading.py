@@ -39,11 +39,11 @@ def grade(disc_volumes: Sequence[DiscVolume], grader: DiscGrader) -> tuple[Grade
     """
     if not disc_volumes:
         return ()
-    scores = scores_of(disc_volumes, grader)
+    scores, sides = scores_of(disc_volumes, grader)
     features = torch.from_numpy(np.stack([disc.features for disc in disc_volumes])).to(scores.device)
     with torch.inference_mode():
         network, regression = grader.opinions(scores, features)
-        both = odds.averaged(network, regression, grader.sharpness)
+        both = odds.averaged(network, regression, grader.sharpness, sides)
     said, seen, measured = (_shares(odds.probabilities(each)) for each in (both, network, regression))
     return tuple(
         {finding: _grade(finding, *(each[finding][i] for each in (said, seen, measured))) for finding in LEARNED}
@@ -52,27 +52,31 @@ def grade(disc_volumes: Sequence[DiscVolume], grader: DiscGrader) -> tuple[Grade
 
 
 @torch.inference_mode()
-def scores_of(disc_volumes: Sequence[DiscVolume], grader: DiscGrader) -> Tensor:
-    """(n, len(LEARNED)) scores of the network alone, float32."""
+def scores_of(disc_volumes: Sequence[DiscVolume], grader: DiscGrader) -> tuple[Tensor, Tensor]:
+    """(n, len(LEARNED)) scores of the network alone, and (n, 2) of the marrow's sides; float32."""
     size = len(disc_volumes)
     while True:
         try:
-            return torch.cat([_scores(disc_volumes[i : i + size], grader) for i in range(0, len(disc_volumes), size)])
+            parts = [_scores(disc_volumes[i : i + size], grader) for i in range(0, len(disc_volumes), size)]
         except torch.OutOfMemoryError:
             if size == 1:
                 raise
             size = (size + 1) // 2
+        else:
+            scores, sides = zip(*parts, strict=True)
+            return torch.cat(scores), torch.cat(sides)
 
 
-def _scores(disc_volumes: Sequence[DiscVolume], grader: DiscGrader) -> Tensor:
+def _scores(disc_volumes: Sequence[DiscVolume], grader: DiscGrader) -> tuple[Tensor, Tensor]:
     device = grader.slice_weights.device
     images = torch.from_numpy(np.stack([disc.voxels for disc in disc_volumes])).to(device)
     present = torch.from_numpy(np.stack([disc.slice_present for disc in disc_volumes])).to(device)
     zones = torch.from_numpy(np.stack([disc.zones for disc in disc_volumes])).to(device)
     # On a processor the whole batch takes a twentieth of a second: there the exact arithmetic is worth more.
     with torch.autocast(device.type, torch.float16, enabled=device.type == "cuda"):
-        scores: Tensor = grader(images, present, zones)
-    return scores.float()
+        near, far = grader.pooled(images, present, zones)
+        scores, sides = grader.scores_of(near, far), grader.sides_of(near)
+    return scores.float(), sides.float()
 
 
 def _shares(probabilities: Mapping[Finding, Tensor]) -> Mapping[Finding, Shares]:

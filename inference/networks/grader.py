@@ -107,6 +107,17 @@ class DiscGrader(nn.Module):
             scores.append(branch(of_map[:, list(_PLACES[finding])].flatten(1)))
         return torch.cat(scores, 1).float()
 
+    def sides_of(self, near: Tensor) -> Tensor:
+        """What ``pooled`` gave of the last map but one -> (n, 2): how changed the marrow above and below looks.
+
+        One label speaks of both sides, so training may leave all changes to one of the two branches, and did. Here
+        both branches judge both sides, so that the bone above and the bone below are compared by one measure.
+        """
+        branches = [self.branches[LEARNED.index(finding)] for finding in MARROW]
+        pooled = [near[:, list(_PLACES[finding])].flatten(1) for finding in MARROW]
+        judged = [torch.stack([branch(each) for branch in branches]).mean(0) for each in pooled]
+        return torch.cat(judged, 1).float()
+
     def opinions(self, scores: Tensor, features: Tensor) -> tuple[LogOdds, LogOdds]:
         """The network's log-odds from its scores, and the regression's from (n, features) numbers."""
         return odds.log_odds(scores, self.cuts()), odds.log_odds(self.regression(features), self.regression.cuts())

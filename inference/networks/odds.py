@@ -62,16 +62,15 @@ def either(sides: Tensor) -> Tensor:
     return neither + torch.log(-torch.expm1(-neither))
 
 
-def averaged(network: LogOdds, regression: LogOdds, sharpness: Tensor) -> LogOdds:
+def averaged(network: LogOdds, regression: LogOdds, sharpness: Tensor, sides: Tensor) -> LogOdds:
     """Both opinions count alike: their mean log-odds, times ``sharpness`` (len(LEARNED),).
 
-    Marrow is averaged as its label is, over both sides together. Which side it is, the network alone says, which sees
-    the bone of each: the likelier side has the joint probability, the other one less in the proportion of the
-    network's own. Nothing taught the regression the sides, and it puts whatever it finds on one of them.
+    Marrow is averaged as its label is, over both sides together. Which side it is, ``sides`` says, (n, 2) of
+    ``DiscGrader.sides_of``: the likelier side has the joint probability, the other one less in their proportion.
+    Neither network nor regression learned the sides, and each puts what it finds on one of them.
     """
     joined = {f: (network[f] + regression[f]) / 2 * sharpness[i] for i, f in enumerate(LEARNED)}
-    sides = torch.cat([network[finding] for finding in MARROW], 1)
-    of_any = (either(sides) + either(torch.cat([regression[f] for f in MARROW], 1))) / 2
+    of_any = sum(either(torch.cat([opinion[f] for f in MARROW], 1)) for opinion in (network, regression)) / 2
     likelier = torch.sigmoid(of_any * sharpness[LEARNED.index(MARROW[0])])[:, None]
     by_side = torch.sigmoid(sides)
     chance = likelier * by_side / by_side.amax(1, keepdim=True)

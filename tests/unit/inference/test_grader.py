@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
+
 import pytest
 import torch
 
 from inference.grades import Finding
 from inference.networks.grader import DiscGrader
 from inference.networks.odds import LEARNED
+from inference.networks.regions import Region
 from inference.zones import Zone
 
 FEATURES = ("height", "upper_spread", "lower_spread")
@@ -81,6 +84,21 @@ def test_marrow_is_judged_by_its_own_side_of_the_image(grader: DiscGrader) -> No
     assert not upper[90:].any()
     assert lower[72:, 80:150].all()
     assert not lower[:22].any()
+
+
+def test_both_sides_marrow_is_compared_by_one_measure(grader: DiscGrader) -> None:
+    """What lies above and below change places: so do the sides, though training left all changes to one branch."""
+    with torch.no_grad():
+        near, _ = grader.pooled(*_input())
+        turned = near.clone()
+        for above, below in ((Region.BONE_ABOVE, Region.BONE_BELOW), (Region.ENDPLATE_ABOVE, Region.ENDPLATE_BELOW)):
+            turned[:, [above, below]] = near[:, [below, above]]
+        sides = grader.sides_of(near)
+        torch.testing.assert_close(grader.sides_of(turned), sides.flip(1))
+        silent = deepcopy(grader)
+        silent.branches[LEARNED.index(Finding.UPPER_MARROW_CHANGE)].out.bias -= 10  # type: ignore[union-attr]
+        difference = sides[:, 0] - sides[:, 1]
+        torch.testing.assert_close(silent.sides_of(near) @ torch.tensor([1.0, -1.0]), difference, atol=1e-4, rtol=1e-4)
 
 
 def test_a_bulge_is_not_judged_by_the_front_of_the_disc(grader: DiscGrader) -> None:

@@ -26,11 +26,17 @@ class _SmallMemory(DiscGrader):
         self.most = most
         self.batches: list[int] = []
 
-    def forward(self, images: torch.Tensor, slice_present: torch.Tensor, zones: torch.Tensor) -> torch.Tensor:
+    def pooled(
+        self, images: torch.Tensor, slice_present: torch.Tensor, zones: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         if len(images) > self.most:
             raise torch.OutOfMemoryError("CUDA out of memory")
         self.batches.append(len(images))
-        return images.mean((1, 2, 3))[:, None].expand(-1, len(LEARNED))
+        near, far = super().pooled(images, slice_present, zones)
+        return near, images.mean((1, 2, 3))[:, None] + 0 * far.flatten(1)
+
+    def scores_of(self, near: torch.Tensor, far: torch.Tensor) -> torch.Tensor:
+        return far[:, :1].expand(-1, len(LEARNED))
 
 
 def _discs(count: int) -> list[DiscVolume]:
@@ -56,7 +62,9 @@ def test_all_discs_go_in_one_batch_where_they_fit() -> None:
 def test_after_running_out_of_memory_smaller_batches_give_the_same_scores(most: int) -> None:
     network = _SmallMemory(most)
     expected = torch.tensor([0.1 * k for k in range(7)])[:, None].expand(-1, len(LEARNED))
-    torch.testing.assert_close(scores_of(_discs(7), network), expected)
+    scores, sides = scores_of(_discs(7), network)
+    torch.testing.assert_close(scores, expected)
+    assert sides.shape == (7, 2)
     assert max(network.batches) <= most
 
 
@@ -89,8 +97,8 @@ class _SaysScores(DiscGrader):
         self.seen = seen
         self.regression.bias.data.fill_(measured)
 
-    def forward(self, images: torch.Tensor, slice_present: torch.Tensor, zones: torch.Tensor) -> torch.Tensor:
-        return torch.full((len(images), len(LEARNED)), self.seen)
+    def scores_of(self, near: torch.Tensor, far: torch.Tensor) -> torch.Tensor:
+        return torch.full((len(near), len(LEARNED)), self.seen)
 
 
 def _bulging(seen: float, measured: float) -> Grade:

@@ -63,27 +63,29 @@ def test_two_opinions_count_alike() -> None:
     """Log-odds 2 and -1 are 0.5 together; a sharpness of 2 doubles that."""
     one, other = _beyond(disc_bulging=2.0), _beyond(disc_bulging=-1.0)
     for sharpness, expected in ((1.0, 0.5), (2.0, 1.0)):
-        both = odds.averaged(one, other, torch.full((len(LEARNED),), sharpness))
+        both = odds.averaged(one, other, torch.full((len(LEARNED),), sharpness), torch.zeros(1, 2))
         assert both[Finding.DISC_BULGING].item() == pytest.approx(expected)
 
 
-def test_which_side_the_marrow_changed_on_the_network_alone_says() -> None:
-    """Each is sure of a change; the regression, whom nothing taught the sides, always puts it on the lower one."""
-    regression = _beyond(upper_marrow_change=-7.0, lower_marrow_change=3.0)
-    for network, changed in (
-        (_beyond(upper_marrow_change=3.0, lower_marrow_change=-3.0), Finding.UPPER_MARROW_CHANGE),
-        (_beyond(upper_marrow_change=-3.0, lower_marrow_change=3.0), Finding.LOWER_MARROW_CHANGE),
-    ):
-        both = odds.probabilities(odds.averaged(network, regression, torch.ones(len(LEARNED))))
-        chance = {finding: both[finding][0, 1].item() for finding in MARROW}
-        assert chance.pop(changed) > 0.9
-        assert max(chance.values()) < 0.1
+@pytest.mark.parametrize(
+    ("sides", "changed"),
+    [((3.0, -3.0), Finding.UPPER_MARROW_CHANGE), ((-3.0, 3.0), Finding.LOWER_MARROW_CHANGE)],
+)
+def test_on_which_side_the_marrow_changed_is_for_the_comparison_to_say(
+    sides: tuple[float, float], changed: Finding
+) -> None:
+    """Both opinions are sure of a change and, as nothing taught them the sides, put it on the lower one."""
+    sure = _beyond(upper_marrow_change=-7.0, lower_marrow_change=3.0)
+    both = odds.probabilities(odds.averaged(sure, sure, torch.ones(len(LEARNED)), torch.tensor([sides])))
+    chance = {finding: both[finding][0, 1].item() for finding in MARROW}
+    assert chance.pop(changed) > 0.9
+    assert max(chance.values()) < 0.1
 
 
-def test_the_side_that_both_find_likelier_has_the_change() -> None:
+def test_the_likelier_side_has_the_joint_probability_and_the_other_one_its_share_of_it() -> None:
     same = _beyond(upper_marrow_change=1.0, lower_marrow_change=-2.0)
-    both = odds.probabilities(odds.averaged(same, same, torch.ones(len(LEARNED))))
+    both = odds.probabilities(odds.averaged(same, same, torch.ones(len(LEARNED)), torch.tensor([[-2.0, 0.0]])))
     upper, lower = (both[finding][0, 1].item() for finding in MARROW)
     either = 1 - (1 - 1 / (1 + math.exp(-1))) * (1 - 1 / (1 + math.exp(2)))
-    assert upper == pytest.approx(either, abs=1e-5)
-    assert lower == pytest.approx(either * (1 / (1 + math.exp(2))) / (1 / (1 + math.exp(-1))), abs=1e-5)
+    assert lower == pytest.approx(either, abs=1e-5)
+    assert upper == pytest.approx(either * (1 / (1 + math.exp(2))) / 0.5, abs=1e-5)

@@ -75,7 +75,7 @@ def test_it_joins_as_the_shipped_grader_does() -> None:
     one, other = (
         odds.log_odds(torch.from_numpy(s), torch.from_numpy(c)) for s, c in ((scores, cuts), (measured, measured_cuts))
     )
-    shipped = odds.probabilities(odds.averaged(one, other, of_findings))
+    shipped = odds.probabilities(odds.averaged(one, other, of_findings, torch.from_numpy(chance.normal(size=(6, 2)))))
     here = calibration.joined(said, calibration.both_alike(sharpness))
     for target in TARGETS:
         if target != MARROW_TARGET:
