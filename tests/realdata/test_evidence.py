@@ -37,12 +37,12 @@ def test_every_method_puts_more_into_the_expected_regions_than_the_centre_gaussi
         assert _mean_energy(scores, method.value) > _mean_energy(scores, BASELINE) > _mean_energy(scores, UNIFORM)
 
 
-def test_deleting_what_the_default_map_shows_lowers_the_score_more_than_deleting_the_centre(scores: Scores) -> None:
-    def lost(name: str) -> float:
-        rows = [row for row in scores.curves if row.map == name]
-        return float(np.mean([row.deletion_random - row.deletion for row in rows]))
-
-    assert lost(DEFAULT_METHOD.value) > lost(BASELINE) > 0
+def test_deleting_what_a_map_shows_lowers_the_score_more_than_deleting_anything(scores: Scores) -> None:
+    """Than the centre Gaussian too in the mean of three stacks (docs/evidence.md), but not on each of them."""
+    for method in Method:
+        rows = [row for row in scores.curves if row.map == method.value]
+        assert np.mean([row.deletion_random - row.deletion for row in rows]) > 0.5
+        assert np.mean([row.insertion - row.insertion_random for row in rows]) > 0.5
 
 
 def test_the_default_map_changes_with_the_weights(scores: Scores) -> None:
