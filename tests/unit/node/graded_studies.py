@@ -6,8 +6,27 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from node.ledger import Ledger
-from node.records import ResultObject, StudyRecord
-from tests.unit.node.received_instances import after, image
+from node.records import ResultObject, StudyRecord, StudyState
+from tests.unit.node.received_instances import NOON, after, image
+
+
+def study_record(study_id: int, *, generation: int, state: StudyState) -> StudyRecord:
+    """A generation of study 2.25.1, of which nothing but what is given matters."""
+    return StudyRecord(
+        study_id=study_id,
+        study_instance_uid="2.25.1",
+        generation=generation,
+        state=state,
+        reason="",
+        digest="d" * 64,
+        attempts=1,
+        round=0,
+        instance_count=15,
+        first_received_at=NOON,
+        last_received_at=NOON,
+        closed_at=NOON,
+        changed_at=NOON,
+    )
 
 
 def results(study: int, count: int) -> tuple[ResultObject, ...]:

@@ -16,27 +16,13 @@ from node.records import ResultObject, StudyRecord, StudyState
 from node.settings import ResultSettings, Settings
 from node.spool import Spool
 from sr_templates.render import CaptureForm, OutputKind, Run, SrClass
+from tests.unit.node.graded_studies import study_record
 
-NOON = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 SR = "1.2.840.10008.5.1.4.1.1.88.34"
 
 
 def study(study_id: int) -> StudyRecord:
-    return StudyRecord(
-        study_id=study_id,
-        study_instance_uid="2.25.1",
-        generation=2,
-        state=StudyState.GRADING,
-        reason="",
-        digest="d" * 64,
-        attempts=1,
-        round=0,
-        instance_count=15,
-        first_received_at=NOON,
-        last_received_at=NOON,
-        closed_at=NOON,
-        changed_at=NOON,
-    )
+    return study_record(study_id, generation=2, state=StudyState.GRADING)
 
 
 def kept(spool: Spool, uid: str, kind: str, made_at: str = "20260301 123300") -> ResultObject:

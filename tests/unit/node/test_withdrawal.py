@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-
-from node.records import DeliveryState, StudyRecord, StudyState
+from node.records import DeliveryState, StudyState
 from node.settings import ArchiveSettings
 from node.timeline import Life, Sending
 from node.withdrawal import superseded
-
-NOON = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
+from tests.unit.node.graded_studies import study_record
+from tests.unit.node.received_instances import NOON
 
 
 def archive(name: str, *outputs: str) -> ArchiveSettings:
@@ -38,21 +36,7 @@ def sending(uid: str, *, to: str = "pacs", kind: str = "text_report", state: str
 
 
 def life(study_id: int, *sendings: Sending) -> Life:
-    study = StudyRecord(
-        study_id=study_id,
-        study_instance_uid="2.25.1",
-        generation=study_id,
-        state=StudyState.GRADED,
-        reason="",
-        digest="d" * 64,
-        attempts=1,
-        round=0,
-        instance_count=15,
-        first_received_at=NOON,
-        last_received_at=NOON,
-        closed_at=NOON,
-        changed_at=NOON,
-    )
+    study = study_record(study_id, generation=study_id, state=StudyState.GRADED)
     return Life(
         study=study,
         calling_ae_title="MR",
