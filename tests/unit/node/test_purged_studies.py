@@ -17,7 +17,7 @@ from node.retention import Keeper
 from node.settings import Settings
 from node.spool import Spool
 from tests.report_factories import GradedStudy, graded_study
-from tests.unit.node.test_study_job import CLOSED, START, Bench
+from tests.unit.node.study_job.bench import CLOSED, START, Bench
 
 LATE = START + timedelta(days=60)
 REASON = (
