@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -21,13 +21,15 @@ LEARNED: tuple[Finding, ...] = (
     Finding.DISC_HERNIATION,
     Finding.DISC_BULGING,
 )
-"""Findings that are learned: those that the training data have labels for. Scores come in this order."""
+"""Findings that SPIDER's labels teach, and so the shipped grader. Scores come in the order of a grader's findings."""
+LEARNABLE: tuple[Finding, ...] = (*LEARNED, Finding.CENTRAL_CANAL_STENOSIS)
+"""All findings that a grader can be taught where a data set has labels for them, in the order of its scores."""
 
 MARROW = Finding.UPPER_MARROW_CHANGE, Finding.LOWER_MARROW_CHANGE
 """One label speaks of both: the finding is there where at least one side has it."""
 
 LogOdds = Mapping[Finding, Tensor]
-"""Per learned finding (n, classes - 1): log-odds of lying beyond the first, the second... class."""
+"""Per finding of the grader (n, classes - 1): log-odds of lying beyond the first, the second... class."""
 
 
 class Cuts(nn.Module):
@@ -43,11 +45,11 @@ class Cuts(nn.Module):
         return torch.cat([self.first[None], self.first + functional.softplus(self.steps).cumsum(0)])
 
 
-def log_odds(scores: Tensor, cuts: Tensor) -> LogOdds:
-    """(n, len(LEARNED)) scores, unbounded; a binary finding is positive above 0."""
+def log_odds(scores: Tensor, cuts: Tensor, findings: Sequence[Finding] = LEARNED) -> LogOdds:
+    """(n, len(findings)) scores, unbounded; a binary finding is positive above 0."""
     return {
         finding: scores[:, i, None] - cuts if finding is Finding.PFIRRMANN else scores[:, i, None]
-        for i, finding in enumerate(LEARNED)
+        for i, finding in enumerate(findings)
     }
 
 
@@ -63,15 +65,17 @@ def either(sides: Tensor) -> Tensor:
 
 
 def averaged(network: LogOdds, regression: LogOdds, sharpness: Tensor, sides: Tensor) -> LogOdds:
-    """Both opinions count alike: their mean log-odds, times ``sharpness`` (len(LEARNED),).
+    """Both opinions count alike: their mean log-odds, times ``sharpness`` (findings,).
 
     Marrow is averaged as its label is, over both sides together. Which side it is, ``sides`` says, (n, 2) of
     ``DiscGrader.sides_of``: the likelier side has the joint probability, the other one less in their proportion.
     Neither network nor regression learned the sides, and each puts what it finds on one of them.
     """
-    joined = {f: (network[f] + regression[f]) / 2 * sharpness[i] for i, f in enumerate(LEARNED)}
+    joined = {f: (network[f] + regression[f]) / 2 * sharpness[i] for i, f in enumerate(network)}
+    if MARROW[0] not in network:
+        return joined
     of_any = sum(either(torch.cat([opinion[f] for f in MARROW], 1)) for opinion in (network, regression)) / 2
-    likelier = torch.sigmoid(of_any * sharpness[LEARNED.index(MARROW[0])])[:, None]
+    likelier = torch.sigmoid(of_any * sharpness[list(network).index(MARROW[0])])[:, None]
     by_side = torch.sigmoid(sides)
     chance = likelier * by_side / by_side.amax(1, keepdim=True)
     for i, finding in enumerate(MARROW):

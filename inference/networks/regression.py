@@ -43,23 +43,23 @@ class FeatureRegression(nn.Module):
     spread: Tensor
     seen: Tensor
 
-    def __init__(self, *, features: Sequence[str]) -> None:
-        """``features``: names of the numbers."""
+    def __init__(self, *, features: Sequence[str], findings: Sequence[Finding] = LEARNED) -> None:
+        """``features``: names of the numbers; ``findings``: what is graded, in the order of the scores."""
         super().__init__()
         self.register_buffer("center", torch.zeros(len(features)))
         self.register_buffer("spread", torch.ones(len(features)))
-        seen = [[float(is_seen(finding, name)) for name in (*features, *features)] for finding in LEARNED]
+        seen = [[float(is_seen(finding, name)) for name in (*features, *features)] for finding in findings]
         self.register_buffer("seen", torch.tensor(seen), persistent=False)
-        self.weight = nn.Parameter(torch.zeros(len(LEARNED), 2 * len(features)))
-        self.bias = nn.Parameter(torch.zeros(len(LEARNED)))
+        self.weight = nn.Parameter(torch.zeros(len(findings), 2 * len(features)))
+        self.bias = nn.Parameter(torch.zeros(len(findings)))
         self.cuts = Cuts()
 
     def forward(self, features: Tensor) -> Tensor:
-        """(n, len(features)) with NaN for unknown -> (n, len(LEARNED)) scores."""
+        """(n, len(features)) with NaN for unknown -> (n, findings) scores."""
         return self.terms(features).sum(2) + self.bias
 
     def terms(self, features: Tensor) -> Tensor:
-        """(n, len(features)) -> (n, len(LEARNED), len(features)): what each number adds to each score."""
+        """(n, len(features)) -> (n, findings, len(features)): what each number adds to each score."""
         known = (features - self.center) / self.spread
         known = torch.where(torch.isfinite(known), known, torch.zeros_like(known)).clamp(-FURTHEST, FURTHEST)
         both = torch.cat([known, known.abs()], 1)
