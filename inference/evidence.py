@@ -22,8 +22,7 @@ from torch.nn import functional
 
 from inference.attribution import excitation, gradients
 from inference.grades import Basis, Finding, Grades, is_abnormal
-from inference.networks.grader import DiscGrader
-from inference.networks.odds import LEARNED
+from inference.networks.family import GradingNetwork
 from inference.report import EvidenceMap, Method
 from inference.volume import DiscVolume, SagittalVolume, VoxelArray
 
@@ -39,11 +38,11 @@ strided convolution alternates from pixel to pixel; only its local mean says whe
 def explain(
     volume: SagittalVolume,
     disc_volumes: Sequence[DiscVolume],
-    grader: DiscGrader,
+    grader: GradingNetwork,
     grades: Sequence[Grades],
     method: Method = DEFAULT_METHOD,
 ) -> tuple[tuple[EvidenceMap, ...], ...]:
-    """Per disc one map for each of its learned grades, on the voxel grid of ``volume``, in the order of ``LEARNED``.
+    """Per disc one map for each of its learned grades, on the voxel grid of ``volume``, as ``grader.findings``.
 
     A measured grade has no map: its evidence is the measurement. A map that is 0 everywhere is left out.
     """
@@ -53,7 +52,7 @@ def explain(
     return tuple(
         tuple(
             EvidenceMap(finding=finding, method=method, first_voxel=placed[0], values=placed[1])
-            for i, finding in enumerate(LEARNED)
+            for i, finding in enumerate(grader.findings)
             if finding in said
             and said[finding].basis is Basis.LEARNED
             and (placed := _on_source_grid(volume, disc, maps[i, k])) is not None
@@ -63,9 +62,9 @@ def explain(
 
 
 def in_cells(
-    disc_volumes: Sequence[DiscVolume], grader: DiscGrader, grades: Sequence[Grades], method: Method
+    disc_volumes: Sequence[DiscVolume], grader: GradingNetwork, grades: Sequence[Grades], method: Method
 ) -> VoxelArray:
-    """(len(LEARNED), discs, 9, 28, 56) float32, not negative: the maps before they are put into the source images.
+    """(findings, discs, 9, 28, 56) float32, not negative: the maps before they are put into the source images.
 
     A cell is the mean over ``CELL_PX`` x ``CELL_PX`` pixels of the patch. All discs run together, on the network's
     device; after running out of memory half as many at a time.
@@ -92,16 +91,16 @@ class _Batch:
     present: Tensor
     zones: Tensor
     signs: Tensor
-    """(len(LEARNED), discs): 1 where the finding's score is explained, -1 where its negative is."""
+    """(findings, discs): 1 where the finding's score is explained, -1 where its negative is."""
 
 
-def _batch(disc_volumes: Sequence[DiscVolume], grader: DiscGrader, grades: Sequence[Grades]) -> _Batch:
-    device = grader.slice_weights.device
+def _batch(disc_volumes: Sequence[DiscVolume], grader: GradingNetwork, grades: Sequence[Grades]) -> _Batch:
+    device = grader.device
     return _Batch(
         images=torch.from_numpy(np.stack([disc.voxels for disc in disc_volumes])).to(device),
         present=torch.from_numpy(np.stack([disc.slice_present for disc in disc_volumes])).to(device),
         zones=torch.from_numpy(np.stack([disc.zones for disc in disc_volumes])).to(device),
-        signs=torch.tensor([[_sign(said, finding) for said in grades] for finding in LEARNED], device=device),
+        signs=torch.tensor([[_sign(said, finding) for said in grades] for finding in grader.findings], device=device),
     )
 
 
@@ -109,54 +108,56 @@ def _sign(said: Grades, finding: Finding) -> float:
     return 1.0 if finding not in said or is_abnormal(finding, said[finding]) else -1.0
 
 
-def _saliency(batch: _Batch, grader: DiscGrader) -> Tensor:
+def _saliency(batch: _Batch, grader: GradingNetwork) -> Tensor:
     others = batch.present, batch.zones
-    of_pixels = [gradients.saliency(grader, (batch.images,), others, i)[0] for i in range(len(LEARNED))]
+    of_pixels = [gradients.saliency(grader, (batch.images,), others, i)[0] for i in range(len(grader.findings))]
     return torch.stack([_smoothed(functional.avg_pool2d(each, CELL_PX)) for each in of_pixels])
 
 
-def _guided(batch: _Batch, grader: DiscGrader) -> Tensor:
+def _guided(batch: _Batch, grader: GradingNetwork) -> Tensor:
     others = batch.present, batch.zones
     of_pixels = [gradients.guided(grader, (batch.images,), others, i, signs)[0] for i, signs in enumerate(batch.signs)]
     return torch.stack([_smoothed(functional.avg_pool2d(each, CELL_PX)) for each in of_pixels])
 
 
-def _excitation(batch: _Batch, grader: DiscGrader) -> Tensor:
+def _excitation(batch: _Batch, grader: GradingNetwork) -> Tensor:
     return _winning(batch, grader, lambda own, dual: own)
 
 
-def _contrastive(batch: _Batch, grader: DiscGrader) -> Tensor:
+def _contrastive(batch: _Batch, grader: GradingNetwork) -> Tensor:
     return _winning(batch, grader, excitation.contrasted)
 
 
-def _winning(batch: _Batch, grader: DiscGrader, combined: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
-    """Winning probabilities of the map that a finding's regions are pooled from, summed over channels.
+def _winning(batch: _Batch, grader: GradingNetwork, combined: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+    """Winning probabilities of the maps that a finding is judged from, summed over channels.
 
     Not of an earlier one: what speaks for a degenerated disc is dark, and a dark place excites nothing in first maps.
     """
     recorded = excitation.record(grader, (batch.images, batch.present, batch.zones), grader.last_layers)
-    maps_read = list(dict.fromkeys(grader.map_of(finding) for finding in LEARNED))
+    maps_read = list(dict.fromkeys(module for finding in grader.findings for module in grader.maps_of(finding)))
     for_it, against = (excitation.excite(recorded, maps_read, negated=negated) for negated in (False, True))
     maps = []
-    for i, (finding, signs) in enumerate(zip(LEARNED, batch.signs, strict=True)):
-        place = maps_read.index(grader.map_of(finding))
-        positive, negative = (_in_places(each.winning(i)[place].sum(1), batch, grader) for each in (for_it, against))
+    for i, (finding, signs) in enumerate(zip(grader.findings, batch.signs, strict=True)):
+        places = [maps_read.index(module) for module in grader.maps_of(finding)]
+        positive, negative = (
+            torch.stack([_in_places(won[place].sum(1), batch, grader) for place in places]).sum(0)
+            for won in (for_it.winning(i), against.winning(i))
+        )
         is_score = (signs > 0)[:, None, None, None]
         own, dual = torch.where(is_score, positive, negative), torch.where(is_score, negative, positive)
         maps.append(_smoothed(combined(own, dual)))
     return torch.stack(maps)
 
 
-def _in_places(of_slices: Tensor, batch: _Batch, grader: DiscGrader) -> Tensor:
-    """(slices that passed the trunk, 14, 28) -> (discs, 9, 28, 56) with the same sum, interpolated."""
-    finer = functional.interpolate(of_slices[:, None], scale_factor=2.0, mode="bilinear")[:, 0] / 4
-    cells = finer.new_zeros((*batch.images.shape[:2], *finer.shape[1:]))
-    disc, position, _ = grader.looked_at(batch.present)
-    cells[disc, position] = finer
-    return cells
+def _in_places(of_map: Tensor, batch: _Batch, grader: GradingNetwork) -> Tensor:
+    """A map as the network lays it out -> (discs, 9, 28, 56) with the same sum, interpolated."""
+    cells = grader.spread(of_map, batch.present)
+    rows, columns = (side // CELL_PX for side in batch.images.shape[2:])
+    finer = functional.interpolate(cells, (rows, columns), mode="bilinear")
+    return finer * (cells.shape[2] * cells.shape[3] / (rows * columns))
 
 
-_METHODS: Mapping[Method, Callable[[_Batch, DiscGrader], Tensor]] = {
+_METHODS: Mapping[Method, Callable[[_Batch, GradingNetwork], Tensor]] = {
     Method.GRADIENT_SALIENCY: _saliency,
     Method.GUIDED_BACKPROPAGATION: _guided,
     Method.EXCITATION_BACKPROPAGATION: _excitation,

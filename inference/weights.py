@@ -19,7 +19,8 @@ from safetensors.torch import load_file
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from inference.networks.grader import DiscGrader
+from inference.networks import variants
+from inference.networks.family import GradingNetwork
 from inference.networks.localiser import Localiser
 from inference.report import ModelIdentity
 
@@ -42,7 +43,7 @@ class Models:
     """What grading needs, ready to run."""
 
     localiser: nn.Module
-    grader: DiscGrader
+    grader: GradingNetwork
     device: torch.device
     identity: ModelIdentity
 
@@ -58,7 +59,7 @@ def load_models(device: str) -> Models:
     place = device_of(device)
     manifest = read_manifest(MANIFEST)
     localiser = fused(_network(Localiser, "localiser", manifest)).to(place, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    grader = _network(DiscGrader, "grader", manifest).to(place)
+    grader = read_grader(checked_file(FOLDER, "grader", manifest)).to(place)
     return Models(localiser=localiser, grader=grader, device=place, identity=identity_of(manifest))
 
 
@@ -67,6 +68,20 @@ def load_localiser(device: str) -> nn.Module:
     network = fused(_network(Localiser, "localiser", read_manifest(MANIFEST)))
     placed: nn.Module = network.to(device_of(device), memory_format=torch.channels_last)  # type: ignore[call-overload]
     return placed
+
+
+def read_grader(path: Path) -> GradingNetwork:
+    """The grading network of a weights file, built as its header says, in eval mode on the CPU. Raises WeightsError.
+
+    The header holds ``config`` (the arguments) and ``variant``; files without one are of the variant by regions.
+    """
+    metadata = _header_of(path)
+    try:
+        network = variants.build(metadata.get("variant", variants.DEFAULT), config_of(path))
+        network.load_state_dict(load_file(path), strict=True)
+    except (KeyError, TypeError, ValueError, RuntimeError) as mismatch:
+        raise WeightsError(f"{path.name} does not fit the network its header names: {mismatch}") from mismatch
+    return network.eval()
 
 
 def device_of(wish: str) -> torch.device:
@@ -121,12 +136,16 @@ def checked_file(folder: Path, name: str, manifest: Mapping[str, Mapping[str, st
 
 def config_of(path: Path) -> dict[str, Any]:
     """Keyword arguments of the network's class, from the file's own header."""
-    with safe_open(path, framework="pt") as opened:
-        metadata = opened.metadata() or {}
+    metadata = _header_of(path)
     if "config" not in metadata:
         raise WeightsError(f"{path.name} does not say which network it fits (no config in its header)")
     config: dict[str, Any] = json.loads(metadata["config"])
     return config
+
+
+def _header_of(path: Path) -> Mapping[str, str]:
+    with safe_open(path, framework="pt") as opened:
+        return opened.metadata() or {}
 
 
 def fused(network: nn.Module) -> nn.Module:

@@ -1,4 +1,4 @@
-"""The grading network: one trunk for all findings; each finding looks where a reader looks for it."""
+"""The grading network by regions: one trunk for all findings; each finding looks where a reader looks for it."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from inference.grades import Finding
-from inference.networks import odds, regions
-from inference.networks.odds import LEARNED, MARROW, Cuts, LogOdds
+from inference.networks import regions
+from inference.networks.family import Branch, GradingNetwork, Look
+from inference.networks.odds import LEARNED, MARROW
 from inference.networks.regions import Region
-from inference.networks.regression import FeatureRegression
 
 _PLACES: Mapping[Finding, tuple[Region, ...]] = {
     Finding.PFIRRMANN: (Region.DISC, Region.MIDDLE, Region.SAC),
@@ -23,28 +23,26 @@ _PLACES: Mapping[Finding, tuple[Region, ...]] = {
     Finding.SPONDYLOLISTHESIS: (Region.DISC, Region.BACK_EDGE, Region.ENDPLATE_ABOVE, Region.ENDPLATE_BELOW),
     Finding.DISC_HERNIATION: (Region.BACK_EDGE, Region.BACK, Region.SAC),
     Finding.DISC_BULGING: (Region.BACK_EDGE, Region.BACK, Region.SAC),
+    Finding.CENTRAL_CANAL_STENOSIS: (Region.BACK_EDGE, Region.BACK, Region.SAC),
 }
 """What each finding's branch is given of the map. It is architecture, not something that was learned."""
 LEAST_SHARE = 0.3
 """A cell counts for a region's maximum where at least so much of it lies in the region."""
 
 
-class DiscGrader(nn.Module):
+class DiscGrader(GradingNetwork):
     """Disc volumes -> one severity score per finding, from the image alone; beside it the regression on its numbers.
 
     Each present slice passes the 2-D trunk; slices are averaged with fixed weights that fall off from the mid-slice.
     The last map (cells of 8 pixels that see about 100) is pooled region by region, mean and maximum; each finding's
     branch is given its own regions. Marrow is judged on the map before, whose cells see about 65 pixels, over bone
     and end plate of one side: that is what lets one marrow label per disc (either side) teach which side it is.
-
-    Scores are unbounded; ``inference.networks.odds`` says what they mean. ``sharpness`` calibrates what both together
-    say.
     """
 
+    variant = "regions"
     slice_weights: Tensor
-    sharpness: Tensor
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 (what a weights file's header names)
         self,
         *,
         features: Sequence[str],
@@ -52,11 +50,15 @@ class DiscGrader(nn.Module):
         widths: Sequence[int] = (24, 32, 48, 64),
         hidden: int = 48,
         dropout: float = 0.3,
+        findings: Sequence[str] = LEARNED,
+        scale: str = "proportional",
     ) -> None:
-        """``features``: names of the regression's numbers; ``slice_weights``: 9, where 0 is not looked at."""
-        super().__init__()
+        """``slice_weights``: 9, where 0 is not looked at; ``features``, ``findings``, ``scale``: as of
+        ``GradingNetwork``."""
+        super().__init__(features=features, findings=findings, scale=scale)
+        self.config |= {"slice_weights": list(slice_weights), "widths": list(widths), "hidden": hidden}
+        self.config |= {"dropout": dropout}
         self.register_buffer("slice_weights", torch.tensor(slice_weights, dtype=torch.float32), persistent=False)
-        self.register_buffer("sharpness", torch.ones(len(LEARNED)))
         halved = nn.AvgPool2d(2)  # pixels of 0.3 mm are finer than most images'
         self.stem = nn.Sequential(
             halved, nn.Conv2d(1, widths[0], 5, 2, 2, bias=False), nn.BatchNorm2d(widths[0]), nn.ReLU()
@@ -65,25 +67,49 @@ class DiscGrader(nn.Module):
             [_Residual(widths[0], widths[1], 2), _Residual(widths[1], widths[2], 1), _Residual(widths[2], widths[3], 1)]
         )
         self.branches = nn.ModuleList(
-            Branch(2 * len(_PLACES[f]) * (widths[2] if f in MARROW else widths[3]), hidden, 1, dropout) for f in LEARNED
+            Branch(
+                2 * len(_PLACES[each]) * (widths[2] if each in MARROW else widths[3]),
+                hidden,
+                self.columns_of(each),
+                dropout,
+            )
+            for each in self.findings
         )
-        self.pooled_size = len(Region) * 2 * widths[3]
-        """Numbers of the last map that ``pooled`` gives for a disc."""
-        self.cuts = Cuts()
-        self.regression = FeatureRegression(features=features)
+        self.summary_size = len(Region) * 2 * widths[3]
 
     @property
-    def last_layers(self) -> tuple[nn.Linear, ...]:
-        """The layers whose outputs are the scores: no activation comes after them."""
+    def last_layers(self) -> tuple[nn.Module, ...]:
         return tuple(branch.out for branch in self.branches)  # type: ignore[misc]
 
-    def map_of(self, finding: Finding) -> nn.Module:
+    def maps_of(self, finding: Finding) -> tuple[nn.Module, ...]:
         """The module whose output, (slices, channels, 14, 28), the finding's regions are pooled from."""
-        return self.blocks[1] if finding in MARROW else self.blocks[2]
+        return (self.blocks[1] if finding in MARROW else self.blocks[2],)
+
+    def spread(self, of_map: Tensor, slice_present: Tensor) -> Tensor:
+        cells = of_map.new_zeros((*slice_present.shape, *of_map.shape[1:]))
+        disc, position, _ = self.looked_at(slice_present)
+        cells[disc, position] = of_map
+        return cells
+
+    def slice_shares(self, slice_present: Tensor) -> Tensor:
+        weights = self.slice_weights * slice_present.to(self.slice_weights.dtype)
+        return weights / weights.sum(1, keepdim=True).clamp_min(1e-6)
+
+    def layers_from_the_top(self) -> tuple[tuple[str, tuple[nn.Module, ...]], ...]:
+        return (
+            ("last layers", self.last_layers),
+            ("branches", tuple(branch.mix for branch in self.branches)),  # type: ignore[misc]
+            *((f"trunk block {i + 1}", (block,)) for i, block in reversed(list(enumerate(self.blocks)))),
+            ("first layer", (self.stem[1], self.stem[2])),
+        )
 
     def forward(self, images: Tensor, slice_present: Tensor, zones: Tensor) -> Tensor:
-        """(n, 9, 112, 224) in 0-1, (n, 9) bool, (n, 112, 224) of ``Zone`` -> (n, len(LEARNED)) scores."""
-        return self.scores_of(*self.pooled(images, slice_present, zones))
+        """As ``look`` -> (n, findings) severities; without the sides, so that each ReLU is used once."""
+        return self.severity(self.scores_of(*self.pooled(images, slice_present, zones)))
+
+    def look(self, images: Tensor, slice_present: Tensor, zones: Tensor) -> Look:
+        near, far = self.pooled(images, slice_present, zones)
+        return Look(scores=self.scores_of(near, far), sides=self.sides_of(near), summary=far.flatten(1))
 
     def pooled(self, images: Tensor, slice_present: Tensor, zones: Tensor) -> tuple[Tensor, Tensor]:
         """(n, len(Region), 2 x channels) of the last map but one, and of the last."""
@@ -100,9 +126,9 @@ class DiscGrader(nn.Module):
         return _pooled(averaged(near), shares), _pooled(averaged(far), shares)
 
     def scores_of(self, near: Tensor, far: Tensor) -> Tensor:
-        """What ``pooled`` gave -> (n, len(LEARNED)) scores."""
+        """What ``pooled`` gave -> (n, columns) scores."""
         scores = []
-        for finding, branch in zip(LEARNED, self.branches, strict=True):
+        for finding, branch in zip(self.findings, self.branches, strict=True):
             of_map = near if finding in MARROW else far
             scores.append(branch(of_map[:, list(_PLACES[finding])].flatten(1)))
         return torch.cat(scores, 1).float()
@@ -113,19 +139,16 @@ class DiscGrader(nn.Module):
         One label speaks of both sides, so training may leave all changes to one of the two branches, and did. Here
         both branches judge both sides, so that the bone above and the bone below are compared by one measure.
         """
-        branches = [self.branches[LEARNED.index(finding)] for finding in MARROW]
+        if MARROW[0] not in self.findings:
+            return near.new_zeros((len(near), len(MARROW))).float()
+        branches = [self.branches[self.findings.index(finding)] for finding in MARROW]
         pooled = [near[:, list(_PLACES[finding])].flatten(1) for finding in MARROW]
         judged = [torch.stack([branch(each) for branch in branches]).mean(0) for each in pooled]
         return torch.cat(judged, 1).float()
 
-    def opinions(self, scores: Tensor, features: Tensor) -> tuple[LogOdds, LogOdds]:
-        """The network's log-odds from its scores, and the regression's from (n, features) numbers."""
-        return odds.log_odds(scores, self.cuts()), odds.log_odds(self.regression(features), self.regression.cuts())
-
     def looked_at(self, slice_present: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """(n, 9) bool -> disc, position and weight of each slice that passes the trunk, in the order of its batch."""
-        weights = self.slice_weights * slice_present.to(self.slice_weights.dtype)
-        weights = weights / weights.sum(1, keepdim=True).clamp_min(1e-6)
+        weights = self.slice_shares(slice_present)
         disc, position = torch.nonzero(weights, as_tuple=True)
         return disc, position, weights[disc, position]
 
@@ -145,21 +168,6 @@ class _Residual(nn.Module):
         inner = self.inner_relu(self.first_norm(self.first(maps)))
         outer: Tensor = self.outer_relu(self.second_norm(self.second(inner)) + self.skip(maps))
         return outer
-
-
-class Branch(nn.Module):
-    """Pooled maps -> scores: a small perceptron."""
-
-    def __init__(self, pooled: int, hidden: int, scores: int, dropout: float) -> None:
-        super().__init__()
-        self.drop = nn.Dropout(dropout)
-        self.mix = nn.Linear(pooled, hidden)
-        self.relu = nn.ReLU()
-        self.out = nn.Linear(hidden, scores)
-
-    def forward(self, pooled: Tensor) -> Tensor:
-        scores: Tensor = self.out(self.drop(self.relu(self.mix(self.drop(pooled)))))
-        return scores
 
 
 def _pooled(maps: Tensor, shares: Tensor) -> Tensor:

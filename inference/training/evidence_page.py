@@ -8,12 +8,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
 from tqdm import tqdm
 
 from inference import evidence
+from inference.discs import SLICES
 from inference.grades import TITLES, Finding
 from inference.networks.odds import LEARNED
 from inference.report import Method
@@ -50,7 +52,8 @@ def evaluate(root: Path, models: Models, patients: Sequence[int], sanity_stacks:
     """Run everything: all patients for the places, the first ``sanity_stacks`` of them for the sanity checks."""
     scores = Scores()
     chance = np.random.default_rng(0)
-    weights = np.asarray(models.grader.slice_weights.cpu(), np.float64)
+    whole = torch.ones(1, SLICES, dtype=torch.bool, device=models.grader.device)
+    weights = np.asarray(models.grader.slice_shares(whole)[0].cpu(), np.float64)
     for number, patient in enumerate(tqdm(patients, desc="stacks")):
         stack = read(root, patient, models)
         scores.discs.append(len(stack.disc_volumes))

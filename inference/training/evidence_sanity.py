@@ -20,7 +20,7 @@ from torch import nn
 
 from inference import evidence
 from inference.grades import Finding, is_abnormal
-from inference.networks.grader import DiscGrader
+from inference.networks.family import GradingNetwork
 from inference.networks.odds import LEARNED
 from inference.report import Method
 from inference.training.evidence_scores import BASELINE, SEED, Stack, centre_gaussian
@@ -49,7 +49,7 @@ class CurveRow:
 
 
 def curves(
-    stack: Stack, maps: Mapping[Method, VoxelArray], grader: DiscGrader, chance: np.random.Generator
+    stack: Stack, maps: Mapping[Method, VoxelArray], grader: GradingNetwork, chance: np.random.Generator
 ) -> Iterator[CurveRow]:
     """Deletion and insertion curves of every disc and learned grading, for the methods and the centre Gaussian.
 
@@ -58,7 +58,7 @@ def curves(
     """
     for k, said in enumerate(stack.grades):
         along = _ScoresAlong(stack, k, grader)
-        weights = np.asarray(grader.slice_weights.cpu())[:, None, None]
+        weights = _slice_shares(along.disc, grader)[:, None, None]
         noise = ndimage.uniform_filter(ndimage.uniform_filter(chance.random(along.shape), (0, 3, 3)), (0, 3, 3))
         of_random, of_gaussian = along.order(noise), along.order(weights * centre_gaussian())
         for i, finding in enumerate(LEARNED):
@@ -79,13 +79,13 @@ def curves(
 class _ScoresAlong:
     """What the grader says of one disc when cells are blurred, or shown, in some order."""
 
-    def __init__(self, stack: Stack, index: int, grader: DiscGrader) -> None:
+    def __init__(self, stack: Stack, index: int, grader: GradingNetwork) -> None:
         self.disc, self.grader = stack.disc_volumes[index], grader
         self.blurred = ndimage.gaussian_filter(self.disc.voxels, (0, BLUR_PX, BLUR_PX))
         slices, rows, columns = self.disc.voxels.shape
         self.shape = slices, rows // evidence.CELL_PX, columns // evidence.CELL_PX
         looked = np.zeros(self.shape, bool)
-        looked[_looked_at(self.disc, grader)] = True
+        looked[_slice_shares(self.disc, grader) > 0] = True
         self.looked = np.flatnonzero(looked)
 
     def order(self, cells: NDArray[np.floating]) -> tuple[FloatArray, FloatArray]:
@@ -98,7 +98,7 @@ class _ScoresAlong:
             first = np.kron(chosen, np.ones((1, evidence.CELL_PX, evidence.CELL_PX), np.float32))
             images.append(first * self.blurred + (1 - first) * self.disc.voxels)
             images.append(first * self.disc.voxels + (1 - first) * self.blurred)
-        device, count = self.grader.slice_weights.device, len(images)
+        device, count = self.grader.device, len(images)
         with torch.inference_mode():
             scores = self.grader(
                 torch.from_numpy(np.stack(images)).to(device),
@@ -109,10 +109,11 @@ class _ScoresAlong:
         return both[0::2], both[1::2]
 
 
-def _looked_at(disc: DiscVolume, grader: DiscGrader) -> NDArray[np.int64]:
-    present = torch.from_numpy(disc.slice_present)[None].to(grader.slice_weights.device)
-    positions: NDArray[np.int64] = grader.looked_at(present)[1].cpu().numpy()
-    return positions
+def _slice_shares(disc: DiscVolume, grader: GradingNetwork) -> NDArray[np.float32]:
+    """(9,) how much of the network's look each slice is given."""
+    present = torch.from_numpy(disc.slice_present)[None].to(grader.device)
+    shares: NDArray[np.float32] = grader.slice_shares(present)[0].cpu().numpy()
+    return shares
 
 
 def gains(row: CurveRow) -> tuple[float, float]:
@@ -134,12 +135,12 @@ class RandomisedRow:
     """Spearman's, mean over discs and gradings."""
 
 
-def randomise(stack: Stack, maps: Mapping[Method, VoxelArray], grader: DiscGrader) -> Iterator[RandomisedRow]:
+def randomise(stack: Stack, maps: Mapping[Method, VoxelArray], grader: GradingNetwork) -> Iterator[RandomisedRow]:
     """Cascading randomisation: each step spoils one more layer; what is explained stays the class first said."""
     spoilt = copy.deepcopy(grader)
     with torch.random.fork_rng():
         torch.manual_seed(SEED + stack.patient)
-        for layer, modules in _from_the_top(spoilt):
+        for layer, modules in spoilt.layers_from_the_top():
             for module in modules:
                 _spoil(module)
             for method, before in maps.items():
@@ -150,15 +151,6 @@ def randomise(stack: Stack, maps: Mapping[Method, VoxelArray], grader: DiscGrade
                     patient=stack.patient,
                     rank_correlation=mean_rank_correlation(before, after),
                 )
-
-
-def _from_the_top(grader: DiscGrader) -> tuple[tuple[str, tuple[nn.Module, ...]], ...]:
-    return (
-        ("last layers", grader.last_layers),
-        ("branches", tuple(branch.mix for branch in grader.branches)),  # type: ignore[misc]
-        *((f"trunk block {i + 1}", (block,)) for i, block in reversed(list(enumerate(grader.blocks)))),
-        ("first layer", (grader.stem[1], grader.stem[2])),
-    )
 
 
 def _spoil(module: nn.Module) -> None:
