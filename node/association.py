@@ -26,6 +26,8 @@ ANSWER_TIMEOUT_S = 120
 """An archive may commit an object to tape before it answers; beyond this it is not going to."""
 ABORTED_WITHIN_S = 2
 """Then the connection is cut, in whatever the peer was dripping: pynetdicom's limits are for each read."""
+RELEASED_LATE_S = 5
+"""Beyond the time that the peer has to answer a release."""
 
 
 class SendError(Exception):
@@ -119,9 +121,20 @@ def associate(
 
 
 def leave(association: Association) -> None:
-    """Release, unless it has ended already."""
-    if association.is_established:
+    """Release, unless it has ended already; abort it where that does not come to an end.
+
+    pynetdicom's release waits without a limit for its own thread to pause. A report that has just been answered on this
+    association takes the sign of that pause away, and then both would wait for each other for ever.
+    """
+    if not association.is_established:
+        return
+    timer = threading.Timer(NEGOTIATION_TIMEOUT_S + RELEASED_LATE_S, association.abort, kwargs={"block": False})
+    timer.daemon = True
+    timer.start()
+    try:
         association.release()
+    finally:
+        timer.cancel()
 
 
 @contextmanager

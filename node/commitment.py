@@ -6,6 +6,7 @@ association of its own, to the receiver.
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -30,6 +31,8 @@ REQUEST_STORAGE_COMMITMENT = 1
 """Action type (PS3.4 table J.3-1)."""
 NATIVE: list[str | UID] = [ExplicitVRLittleEndian, ImplicitVRLittleEndian]
 LOOK_EVERY_S = 0.1
+ANSWERED_WITHIN_S = 30
+"""The ledger has noted a report, and the archive has read the answer."""
 _STATUSES = {
     0x0110: "processing failure",
     0x0112: "no such SOP instance",
@@ -118,7 +121,10 @@ def association_with(peer: Peer, *, commitment: bool, queries: bool, on_report: 
     if queries:
         contexts.append(build_context(StudyRootQueryRetrieveInformationModelFind, NATIVE))
 
+    answering: list[threading.Thread] = []
+
     def take_report(event: evt.Event) -> tuple[int, None]:
+        answering.append(threading.current_thread())  # pynetdicom has one of its own for each report
         request: Any = event.request
         encoded = request.EventInformation.getvalue() if request.EventInformation is not None else b""
         return on_report(encoded, str(event.context.transfer_syntax), int(request.EventTypeID or 0)), None
@@ -129,6 +135,8 @@ def association_with(peer: Peer, *, commitment: bool, queries: bool, on_report: 
     try:
         yield Archive(made)
     finally:
+        for thread in answering:
+            thread.join(ANSWERED_WITHIN_S)  # a release would overtake the answer
         leave(made)
 
 

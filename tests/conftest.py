@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -52,6 +52,17 @@ def _settings_from_nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in list(os.environ):
         if name.startswith("SPINENODE_") and name != "SPINENODE_DATA":
             monkeypatch.delenv(name)
+
+
+@pytest.fixture(autouse=True)
+def _no_part_of_a_node_stays_in_this_process() -> Iterator[None]:
+    """A receiver or dispatcher makes every DICOM server of its process accept everything; tests after it must not meet
+    such servers."""
+    yield
+    config = sys.modules.get("pynetdicom._config")
+    if config is not None and config.UNRESTRICTED_STORAGE_SERVICE:
+        config.UNRESTRICTED_STORAGE_SERVICE = False
+        pytest.fail("this test left quiet_libraries.prepare() in the process of the tests: replace it, or start one")
 
 
 @pytest.fixture(scope="session")

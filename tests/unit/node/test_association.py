@@ -15,7 +15,7 @@ from pynetdicom import evt
 from pynetdicom.presentation import build_context
 
 from node import association
-from node.association import Peer, associate
+from node.association import Peer, associate, leave
 from node.retry import Failure
 from node.sender import VERIFICATION, send
 from node.transport_security import ClientTls
@@ -36,6 +36,7 @@ def _short(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(association, "NEGOTIATION_TIMEOUT_S", 0.5)
     monkeypatch.setattr(association, "ANSWER_TIMEOUT_S", 0.5)
     monkeypatch.setattr(association, "ABORTED_WITHIN_S", 0.3)
+    monkeypatch.setattr(association, "RELEASED_LATE_S", 0.2)
     yield
     gc.collect()
 
@@ -94,3 +95,21 @@ def test_an_association_that_is_made_in_time_is_not_cut_afterwards() -> None:
         time.sleep(1.5)  # longer than connecting and negotiating may take
         assert made.send_c_echo().Status == 0x0000
         made.release()
+
+
+@pytest.mark.timeout(30)
+def test_a_release_has_an_end_though_a_report_has_woken_it_at_the_wrong_moment() -> None:
+    with answering() as archive:
+        made = associate(peer_at(archive.port), [build_context(VERIFICATION)], answer_within_s=10)
+        assert not isinstance(made, Failure)
+        made._reactor_checkpoint.clear()
+        while not made._is_paused:
+            time.sleep(0.001)
+        made._is_paused = False  # by the thread of pynetdicom that has just answered an N-EVENT-REPORT
+        began = time.monotonic()
+        leave(made)
+        took_s = time.monotonic() - began
+        made.join(5)
+        assert not made.is_alive()
+    assert 0.5 < took_s < 10
+    assert not made.is_established

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from node import dispatcher
+from node import dispatcher, quiet_libraries
 from node.ledger import open_ledger
 from node.lone import wait_for_lock
 from node.settings import Settings
@@ -73,7 +73,10 @@ def until(condition: Callable[[], bool]) -> None:
         time.sleep(0.05)
 
 
-def test_a_second_dispatcher_stands_by_until_the_first_ends(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_second_dispatcher_stands_by_until_the_first_ends(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(quiet_libraries, "prepare", lambda: None)  # it changes the whole process, here pytest's
     settings = Settings.model_validate({"node": {"data_dir": tmp_path}, "assembly": {"quiet_s": 0.1}})
     ledger = open_ledger(settings.database_url)
     with dispatching(settings) as first, dispatching(settings):
