@@ -11,9 +11,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 from PIL import Image, ImageDraw
 
-from inference.grades import TITLES, Basis, Finding
+from inference.grades import CLASSES, Basis, Finding
 from inference.report import DiscGrading, EvidenceMap, Report
 from sr_templates import overlay
+from sr_templates.phrases import Phrases
 from sr_templates.slice_page import HEADER, MARGIN, colour_of, draw_banner, model_words
 from sr_templates.view import SHOWN_FROM, View, explained, heat_of, shown_level
 
@@ -25,9 +26,6 @@ CELL_HEIGHT = 158
 CAPTION = 20
 FOOTER = 86
 ROWS_ON_A_PAGE = 4
-WHAT_A_MAP_SHOWS = (
-    "A map shows what the network goes by, half of the grade: the other half, measured numbers, has no map."
-)
 FIELD_MM = 62.0
 """Width of what a cell shows: a lumbar disc is about 35 mm deep, the canal behind it about 15 mm."""
 
@@ -58,7 +56,7 @@ def evidence_rows(disc: DiscGrading, slice_count: int) -> tuple[EvidenceRow, ...
 
 
 def draw_evidence(
-    report: Report, view: View, disc: DiscGrading, note: str = ""
+    report: Report, view: View, disc: DiscGrading, words: Phrases, note: str = ""
 ) -> Iterator[tuple[overlay.Pixels, tuple[int, ...]]]:
     """(RGB pixels, indices of the slices shown) of each page about a disc; none where nothing is to be shown.
 
@@ -68,51 +66,52 @@ def draw_evidence(
     near = replace(view, pixels_per_mm=CELL_WIDTH / FIELD_MM)
     shown = [rows[start : start + ROWS_ON_A_PAGE] for start in range(0, len(rows), ROWS_ON_A_PAGE)]
     for number, part in enumerate(shown, start=1):
-        of_pages = f" ({number} of {len(shown)})" if len(shown) > 1 else ""
         slices = tuple(sorted({index for row in part for index in row.slices}))
-        title = f"{shown_level(disc)}: evidence{of_pages}"
-        page = _page(report, near, disc, part, title)
-        _draw_legend(ImageDraw.Draw(page), page.height - FOOTER, report, note)
+        key = "evidence_of_part" if len(shown) > 1 else "evidence_of"
+        title = words.pages[key].format(level=shown_level(disc, words), part=number, parts=len(shown))
+        page = _page(report, near, disc, part, words)
+        draw = ImageDraw.Draw(page)
+        draw_banner(draw, WIDTH, title, words)
+        _draw_legend(draw, page.height - FOOTER, report, words, note)
         yield np.asarray(page), slices
 
 
-def finding_words(finding: Finding, disc: DiscGrading) -> tuple[str, str]:
-    """(the grade, how sure) of a finding, e.g. ("Pfirrmann grade 4", "probability 70 %")."""
-    grade = disc.grades[finding]
-    name = f"{TITLES[finding]} {grade.value}" if finding is Finding.PFIRRMANN else TITLES[finding]
+def finding_words(finding: Finding, disc: DiscGrading, words: Phrases) -> tuple[str, str]:
+    """(the grade, how sure) of a finding, e.g. ("Pfirrmann grade 4", "probability 70%")."""
+    grade, name = disc.grades[finding], words.rows[finding.value]
+    if len(CLASSES[finding]) > 2:
+        name += f" {grade.value}"
     if grade.basis is Basis.MEASURED:
-        return name, "measured, not learned"
+        return name, words.pages["measured"]
     chance = grade.probabilities.get(grade.value)
-    return name, "" if chance is None else f"probability {100 * chance:.0f} %"
+    return name, "" if chance is None else words.pages["probability"].format(percent=words.percent(chance))
 
 
-def _page(report: Report, view: View, disc: DiscGrading, rows: tuple[EvidenceRow, ...], title: str) -> Image.Image:
-    """A page without its foot."""
+def _page(report: Report, view: View, disc: DiscGrading, rows: tuple[EvidenceRow, ...], words: Phrases) -> Image.Image:
+    """A page without its head and foot."""
     row_height = CELL_HEIGHT + CAPTION + MARGIN
     height = HEADER + len(rows) * row_height + FOOTER
     page = Image.new("RGB", (WIDTH, height), overlay.PAPER)
     draw = ImageDraw.Draw(page)
-    draw_banner(draw, WIDTH, title)
     for number, row in enumerate(rows):
         top = HEADER + number * row_height
-        _draw_names(draw, row.evidence, disc, top)
+        _draw_names(draw, row.evidence, disc, words, top)
         alone = replace(view, heat=heat_of(report.volume, (row.evidence,)))
         for place, index in enumerate(row.slices):
             left = NAMES + MARGIN + place * (CELL_WIDTH + MARGIN)
             page.paste(_cell(alone, disc, index), (left, top))
-            mark = " (mid-slice)" if index == disc.slice_index else ""
-            words = f"slice {index + 1}{mark}"
-            overlay.write(draw, left, top + CELL_HEIGHT + 3, words, 13, overlay.FAINT)
+            caption = words.pages["mid_slice" if index == disc.slice_index else "slice"].format(slice=index + 1)
+            overlay.write(draw, left, top + CELL_HEIGHT + 3, caption, 13, overlay.FAINT)
     return page
 
 
-def _draw_names(draw: ImageDraw.ImageDraw, evidence: EvidenceMap, disc: DiscGrading, top: int) -> None:
-    name, sure = finding_words(evidence.finding, disc)
-    method = evidence.method.value.replace("_", " ")
+def _draw_names(draw: ImageDraw.ImageDraw, evidence: EvidenceMap, disc: DiscGrading, words: Phrases, top: int) -> None:
+    name, sure = finding_words(evidence.finding, disc, words)
+    method = words.methods[evidence.method.value]
     y = float(top)
     heading = (f"{name} !", 17, overlay.ABNORMAL)
-    for words, size, colour in (heading, (sure, 15, overlay.WORDS), (method, 13, overlay.FAINT)):
-        for line in overlay.wrapped(words, size, NAMES - MARGIN):
+    for told, size, colour in (heading, (sure, 15, overlay.WORDS), (method, 13, overlay.FAINT)):
+        for line in overlay.wrapped(told, size, NAMES - MARGIN):
             overlay.write(draw, MARGIN, y, line, size, colour)
             y += size + 5
 
@@ -129,14 +128,12 @@ def _cell(view: View, disc: DiscGrading, slice_index: int) -> Image.Image:
     return cell
 
 
-def _draw_legend(draw: ImageDraw.ImageDraw, y: int, report: Report, note: str) -> None:
-    overlay.write(draw, MARGIN, y + 6, "Evidence", 14, overlay.FAINT)
+def _draw_legend(draw: ImageDraw.ImageDraw, y: int, report: Report, words: Phrases, note: str) -> None:
+    overlay.write(draw, MARGIN, y + 6, words.pages["evidence"], 14, overlay.FAINT)
     overlay.draw_heat_bar(draw, MARGIN + 68, y + 9, 110, 11)
-    legend = (
-        f"{100 * overlay.HEAT_FLOOR:.0f} to 100 % of the map's strongest point, weaker is not coloured; "
-        "dotted: outline of the mid-slice"
-    )
+    floor, whole = words.percent(overlay.HEAT_FLOOR), words.percent(1.0)
+    legend = words.pages["evidence_legend"].format(floor=floor, whole=whole)
     overlay.write(draw, MARGIN + 186, y + 6, legend, 14, overlay.FAINT)
-    overlay.write(draw, MARGIN, y + 26, WHAT_A_MAP_SHOWS, 14, overlay.FAINT)
-    overlay.write(draw, MARGIN, y + 46, model_words(report), 14, overlay.FAINT)
+    overlay.write(draw, MARGIN, y + 26, words.pages["half"], 14, overlay.FAINT)
+    overlay.write(draw, MARGIN, y + 46, model_words(report, words), 14, overlay.FAINT)
     overlay.write(draw, MARGIN, y + 65, note, 14)

@@ -9,6 +9,7 @@ from pydicom.uid import KeyObjectSelectionDocumentStorage
 from inference.report import DiscGrading, Report
 from sr_templates import codes, provenance, source_study
 from sr_templates.measurement_report import device_observer, disc_source
+from sr_templates.phrases import phrases
 from sr_templates.presentation_state import grade_words
 from sr_templates.provenance import RESEARCH_USE_ONLY, OutputKind, Rendered, Run
 from sr_templates.slice_page import abnormal_findings
@@ -48,7 +49,7 @@ def key_discs(report: Report) -> tuple[DiscGrading, ...]:
 
 def _content(report: Report, discs: tuple[DiscGrading, ...], source: SourceStudy, run: Run) -> Dataset:
     root = sr.ContainerContentItem(codes.OF_INTEREST, is_content_continuous=False, template_id="2010")
-    told = f"{RESEARCH_USE_ONLY}. " + "; ".join(grade_words(disc) for disc in discs)
+    told = f"{RESEARCH_USE_ONLY}. " + "; ".join(grade_words(disc, phrases("en")) for disc in discs)
     words = source_study.writable(told, source.attributes)
     root.ContentSequence = sr.ContentSequence(
         [

@@ -17,6 +17,7 @@ from inference.grades import SPINENET_EIGHT, TITLES, Finding
 from inference.report import DiscGrading, ModelIdentity, Report
 from sr_templates import codes, provenance, source_study, standing
 from sr_templates import measurement_content as content
+from sr_templates.phrases import phrases
 from sr_templates.provenance import OutputKind, Rendered, Run
 from sr_templates.source_study import SourceInstance, SourceStudy
 from sr_templates.view import is_level_doubtful
@@ -167,7 +168,7 @@ def _notes(report: Report, source: SourceStudy, run: Run) -> sr.ContainerContent
     """What a reader must know of the whole study: the Qualitative Evaluations part of TID 1500."""
     notes = [f"{provenance.RESEARCH_USE_ONLY}. Made by a program, not verified by a person."]
     if run.replaces_earlier:
-        notes.append(standing.page_line(source, run))
+        notes.append(standing.page_line(source, run, phrases("en")))
     notes += dict.fromkeys((*report.quality, *report.spine.doubts))
     container = sr.ContainerContentItem(codes.QUALITATIVE_EVALUATIONS, relationship_type=_CONTAINS)
     container.ContentSequence = sr.ContentSequence(

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 
+import matplotlib
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
@@ -36,10 +38,17 @@ _HEAT_ANCHORS: Points = np.array(
 """The upper part of the perceptually uniform map "plasma" (S. van der Walt, N. Smith, 2015, CC0)."""
 
 
+FONT = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"
+"""It comes with matplotlib, so that no file of the machine is needed and pixels repeat everywhere. It has Latin, Greek,
+Cyrillic, Hebrew and Arabic letters; Pillow's own font has those of English only."""
+LETTER_SIZE = 0.88
+"""DejaVu Sans is wide and its small letters are tall: this share of a size reads like other fonts at all of it."""
+
+
 @lru_cache(maxsize=16)
-def font(size_px: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    """Pillow's own scalable font: no file of the machine is needed, and pixels repeat everywhere."""
-    return ImageFont.load_default(size_px)
+def font(size_px: int) -> ImageFont.FreeTypeFont:
+    """The pages' font for lines of a nominal height."""
+    return ImageFont.truetype(FONT, LETTER_SIZE * size_px)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -1,4 +1,4 @@
-"""The words of the text report in each language: ``languages/<language>.toml``, part of the package."""
+"""The words of text report, pictures, overlay and PDF in each language: ``languages/<language>.toml``."""
 
 from __future__ import annotations
 
@@ -27,19 +27,31 @@ class Phrases:
     findings: Mapping[str, str]
     measurements: Mapping[str, str]
     numbers: Mapping[str, str]
+    pages: Mapping[str, str]
+    rows: Mapping[str, str]
+    methods: Mapping[str, str]
 
     @property
     def concept(self) -> CodedConcept:
         """The language as TID 1204 names it (CID 5000: RFC 5646)."""
         return CodedConcept(self.language["code"], "RFC5646", self.language["name"])
 
+    @property
+    def name(self) -> str:
+        """As the settings call the language."""
+        return self.language["code"].partition("-")[0]
+
     def finding(self, finding: Finding) -> str:
         """A finding within a sentence."""
         return self.findings[finding.value]
 
+    def graded(self, finding: Finding, value: int) -> str:
+        """A finding with its step, where it has steps with names ("mild disc narrowing")."""
+        return self.disc.get(f"{finding.value}_{value}", self.findings[finding.value])
+
     def sentence(self, english: str) -> str:
         """A sentence that the core wrote."""
-        return translated(english, self.language["code"].partition("-")[0], self.numbers["decimal_point"])
+        return translated(english, self.name, self.numbers["decimal_point"])
 
     def percent(self, share: float) -> str:
         return f"{100 * share:.0f}{self.numbers['percent']}"

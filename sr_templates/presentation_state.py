@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+
 import numpy as np
 from highdicom import pr
 from pydicom.uid import GrayscaleSoftcopyPresentationStateStorage
@@ -10,10 +12,11 @@ from inference.grades import Finding
 from inference.report import DiscGrading, Report
 from sr_templates import provenance, stand_ins
 from sr_templates.measurement_report import outline_image_coordinates
-from sr_templates.provenance import RESEARCH_USE_ONLY, OutputKind, Rendered, Run
+from sr_templates.phrases import Phrases, phrases
+from sr_templates.provenance import OutputKind, Rendered, Run
 from sr_templates.segmentation import CREATOR
-from sr_templates.slice_page import abnormal_findings, in_sentence
-from sr_templates.source_study import SourceStudy
+from sr_templates.slice_page import abnormal_findings, pfirrmann_words
+from sr_templates.source_study import SourceStudy, writable
 from sr_templates.view import shown_level
 
 SERIES_DESCRIPTION = "Lumbar disc grading overlay"
@@ -21,8 +24,9 @@ LAYER = "GRADING"
 GAP_PX = 4.0
 
 
-def presentation_state(report: Report, source: SourceStudy, run: Run) -> Rendered:
+def presentation_state(report: Report, source: SourceStudy, run: Run, language: str = "en") -> Rendered:
     """One presentation state over the mid-slices of the discs."""
+    words = phrases(language)
     indices = sorted({disc.slice_index for disc in report.discs})
     is_multiframe = stand_ins.source_of(report, source, indices[0]).is_multiframe
     images = [stand_ins.multiframe(report, source)] if is_multiframe else stand_ins.slices(report, source, indices)
@@ -36,7 +40,7 @@ def presentation_state(report: Report, source: SourceStudy, run: Run) -> Rendere
                 graphic_layer=layer,
                 referenced_frame_number=report.volume.sources[index].frame if is_multiframe else None,
                 graphic_objects=[_outline(report, disc) for disc in discs],
-                text_objects=[*(_words(report, disc) for disc in discs), _warning()],
+                text_objects=list(_texts(report, source, discs, words)),
             )
         )
     envelope = provenance.envelope(
@@ -64,12 +68,10 @@ def presentation_state(report: Report, source: SourceStudy, run: Run) -> Rendere
     return Rendered(kind=OutputKind.PRESENTATION_STATE, title="Overlay", dataset=whole)
 
 
-def grade_words(disc: DiscGrading) -> str:
+def grade_words(disc: DiscGrading, words: Phrases) -> str:
     """The level, its Pfirrmann grade and what else is abnormal, in a few words."""
-    pfirrmann = disc.grades.get(Finding.PFIRRMANN)
-    others = [in_sentence(finding) for finding in abnormal_findings(disc) if finding is not Finding.PFIRRMANN]
-    grade = "Pfirrmann n/a" if pfirrmann is None else f"Pfirrmann {pfirrmann.value}"
-    return ", ".join([f"{shown_level(disc)} {grade}", *others])
+    others = [words.finding(finding) for finding in abnormal_findings(disc) if finding is not Finding.PFIRRMANN]
+    return ", ".join([f"{shown_level(disc, words)} {pfirrmann_words(disc, words)}", *others])
 
 
 def _outline(report: Report, disc: DiscGrading) -> pr.GraphicObject:
@@ -80,22 +82,22 @@ def _outline(report: Report, disc: DiscGrading) -> pr.GraphicObject:
     )
 
 
-def _words(report: Report, disc: DiscGrading) -> pr.TextObject:
-    """Anchored behind the disc, so that the words stand beside it on an upright slice."""
-    outline = outline_image_coordinates(report, disc)
+def _texts(
+    report: Report, source: SourceStudy, discs: Sequence[DiscGrading], words: Phrases
+) -> Iterator[pr.TextObject]:
+    """Grades, each anchored behind its disc so that the words stand beside it on an upright slice; the warning."""
     _, rows, columns = report.volume.voxels.shape
-    anchor = np.clip((outline[:, 0].max() + GAP_PX, outline[:, 1].mean()), 1.0, (columns, rows))
-    return pr.TextObject(
-        text_value=grade_words(disc),
-        units=pr.AnnotationUnitsValues.PIXEL,
-        anchor_point=(float(anchor[0]), float(anchor[1])),
-        anchor_point_visible=False,
-    )
-
-
-def _warning() -> pr.TextObject:
-    return pr.TextObject(
-        text_value=RESEARCH_USE_ONLY,
+    for disc in discs:
+        outline = outline_image_coordinates(report, disc)
+        anchor = np.clip((outline[:, 0].max() + GAP_PX, outline[:, 1].mean()), 1.0, (columns, rows))
+        yield pr.TextObject(
+            text_value=writable(grade_words(disc, words), source.attributes),
+            units=pr.AnnotationUnitsValues.PIXEL,
+            anchor_point=(float(anchor[0]), float(anchor[1])),
+            anchor_point_visible=False,
+        )
+    yield pr.TextObject(
+        text_value=writable(words.pages["use"], source.attributes),
         units=pr.AnnotationUnitsValues.DISPLAY,
         bounding_box=(0.02, 0.01, 0.6, 0.05),
         text_justification=pr.TextJustificationValues.LEFT,

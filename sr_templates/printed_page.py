@@ -1,7 +1,6 @@
 """A drawn page as a PDF to print and to search: whose it is above the picture, the picture's words beneath it.
 
-matplotlib writes the PDF and embeds what is used of DejaVu Sans, which has Latin, Greek, Cyrillic, Hebrew and Arabic
-letters. Pillow's own font, which the pages are drawn with, has those of English only: too few for names.
+matplotlib writes the PDF and embeds what is used of the pages' font.
 """
 
 from __future__ import annotations
@@ -11,7 +10,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
 from io import BytesIO
-from pathlib import Path
 from typing import Any
 
 import matplotlib
@@ -27,10 +25,6 @@ DOTS_PER_INCH = 100.0
 HEADER_INCH = 0.56
 LINE_INCH = 0.17
 FIRST_LINE_PT, LINE_PT = 11.0, 9.0
-WIDER = 0.85
-"""DejaVu Sans is about so much wider than the pages' font; the words beneath the picture are to end where it ends."""
-
-_FONT = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -58,7 +52,7 @@ class RecordingDraw(ImageDraw.ImageDraw):
 
 @lru_cache(maxsize=1)
 def _characters() -> frozenset[int]:
-    return frozenset(get_font(str(_FONT)).get_charmap())
+    return frozenset(get_font(str(overlay.FONT)).get_charmap())
 
 
 def can_print(words: str) -> bool:
@@ -94,7 +88,7 @@ def as_pdf(
             _write(figure, 0.1, 0.06 + number * LINE_INCH, printable(line), size, inches)
         for item in written:
             across, down = item.x / DOTS_PER_INCH, HEADER_INCH + item.y / DOTS_PER_INCH
-            size = item.size_px * WIDER * 72 / DOTS_PER_INCH
+            size = item.size_px * 72 / DOTS_PER_INCH
             _write(figure, across, down, printable(item.words), size, inches)
         axes = figure.add_axes((0.0, 0.0, 1.0, 1.0 - HEADER_INCH / inches[1]))
         axes.set_axis_off()
@@ -112,7 +106,7 @@ def _write(  # noqa: PLR0913, PLR0917 - a place, words and the page that it is a
         across / page_inches[0],
         1.0 - down / page_inches[1],
         words,
-        font=_FONT,
+        font=overlay.FONT,
         fontsize=size_pt,
         verticalalignment="top",
         parse_math=False,

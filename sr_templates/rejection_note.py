@@ -22,6 +22,7 @@ from pydicom.uid import (
 from inference.report import ModelIdentity
 from sr_templates import codes, provenance, source_study, standing
 from sr_templates.measurement_report import device_observer
+from sr_templates.phrases import phrases
 from sr_templates.provenance import RESEARCH_USE_ONLY, OutputKind, Predecessor, Rendered, Run
 from sr_templates.source_study import SourceInstance, SourceStudy
 
@@ -77,7 +78,7 @@ def rejection_note(
 
 def _content(model: ModelIdentity, source: SourceStudy, run: Run, superseded: Sequence[Predecessor]) -> Dataset:
     root = sr.ContainerContentItem(REJECTED, is_content_continuous=False, template_id="2010")
-    told = f"{RESEARCH_USE_ONLY}. {standing.page_line(source, run)} What is named here is withdrawn."
+    told = f"{RESEARCH_USE_ONLY}. {standing.page_line(source, run, phrases('en'))} What is named here is withdrawn."
     root.ContentSequence = sr.ContentSequence(
         [
             sr.CodeContentItem(

@@ -15,6 +15,7 @@ from sr_templates.key_objects import key_object_selection
 from sr_templates.measurement_report import measurement_reports
 from sr_templates.parametric_map import parametric_maps
 from sr_templates.part10 import files
+from sr_templates.phrases import phrases
 from sr_templates.presentation_state import presentation_state
 from sr_templates.provenance import OutputKind, Predecessor, Rendered, Run
 from sr_templates.rejection_note import rejection_note
@@ -65,8 +66,8 @@ def render(report: Report, source: Sequence[Dataset], run: Run, wanted: Wanted =
         OutputKind.SECONDARY_CAPTURE: lambda: secondary_capture.captures(report, study, run, wanted),
         OutputKind.SEGMENTATION: lambda: [segmentation(report, study, run)],
         OutputKind.PARAMETRIC_MAP: lambda: parametric_maps(report, study, run),
-        OutputKind.PRESENTATION_STATE: lambda: [presentation_state(report, study, run)],
-        OutputKind.ENCAPSULATED_PDF: lambda: [encapsulated_pdf(report, study, run)],
+        OutputKind.PRESENTATION_STATE: lambda: [presentation_state(report, study, run, wanted.language)],
+        OutputKind.ENCAPSULATED_PDF: lambda: [encapsulated_pdf(report, study, run, wanted.language)],
         OutputKind.KEY_OBJECT_SELECTION: lambda: [key_object_selection(report, study, run)],
     }
     return tuple(item for kind, make in makers.items() if kind in wanted.kinds for item in make())
@@ -99,10 +100,10 @@ def text_declined(declined: Declined, language: str = "en") -> str:
     return text_report.plain_text_declined(declined, language)
 
 
-def captures_png(report: Report) -> tuple[tuple[str, bytes], ...]:
+def captures_png(report: Report, language: str = "en") -> tuple[tuple[str, bytes], ...]:
     """(name, PNG) of each capture in viewing order; names count and hold no patient text."""
     images = []
-    for index, page in enumerate(secondary_capture.pages(report), start=1):
+    for index, page in enumerate(secondary_capture.pages(report, phrases(language)), start=1):
         stream = BytesIO()
         Image.fromarray(page.pixels).save(stream, format="PNG")
         images.append((f"{index:02d}-{page.name}", stream.getvalue()))

@@ -14,6 +14,7 @@ from inference.report import Report
 from inference.volume import FloatArray
 from sr_templates import codes, overlay, provenance, source_study, standing
 from sr_templates.evidence_page import draw_evidence
+from sr_templates.phrases import Phrases, phrases
 from sr_templates.provenance import OutputKind, Rendered, Run
 from sr_templates.slice_page import HEADER, MARGIN, PICTURE_MAX, discs_on, draw_slice
 from sr_templates.source_study import SourceStudy
@@ -39,32 +40,33 @@ class Page:
     """x, y of the slice's top left corner, where the page is one slice."""
 
 
-def pages(report: Report, note: str = "") -> Iterable[Page]:
+def pages(report: Report, words: Phrases, note: str = "") -> Iterable[Page]:
     """The summary, the slices that show a disc in the order of the source, then the evidence disc by disc.
 
     ``note`` stands on each of them.
     """
     mid_slices = tuple(sorted({disc.slice_index for disc in report.discs}))
-    yield Page(name="summary", title="Summary", pixels=draw_summary(report, note), slices=mid_slices)
+    yield Page(name="summary", title="Summary", pixels=draw_summary(report, words, note), slices=mid_slices)
     view = make_view(report, PICTURE_MAX, PICTURE_MAX_HEIGHT)
     for index in range(report.volume.voxels.shape[0]):
         if discs_on(report, index):
             yield Page(
                 name=f"slice-{index + 1:03d}",
                 title=f"Slice {index + 1}",
-                pixels=draw_slice(report, view, index, note),
+                pixels=draw_slice(report, view, index, words, note),
                 slices=(index,),
                 picture_corner=(MARGIN, HEADER),
             )
     for disc in report.discs:
-        for number, (pixels, slices) in enumerate(draw_evidence(report, view, disc, note), start=1):
+        for number, (pixels, slices) in enumerate(draw_evidence(report, view, disc, words, note), start=1):
             name = disc.name.replace("/", "-").replace(" ", "-")
             yield Page(name=f"evidence-{name}-{number}", title=f"Evidence {disc.name}", pixels=pixels, slices=slices)
 
 
 def captures(report: Report, source: SourceStudy, run: Run, wanted: Wanted) -> tuple[Rendered, ...]:
     """The pages in each wanted form: one object a page, or one object of all pages, in one series."""
-    shown = tuple(pages(report, standing.page_line(source, run)))
+    words = phrases(wanted.language)
+    shown = tuple(pages(report, words, standing.page_line(source, run, words)))
     view = make_view(report, PICTURE_MAX, PICTURE_MAX_HEIGHT) if wanted.capture_geometry else None
     rendered: list[Rendered] = []
     if CaptureForm.SINGLE_FRAME in wanted.capture_forms:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image, ImageDraw
 
 from inference.anatomy import DiscLevel
-from inference.grades import TITLES, Finding, is_abnormal
+from inference.grades import Finding, is_abnormal
 from inference.report import DiscGrading, Report
 from sr_templates import overlay
-from sr_templates.provenance import RESEARCH_USE_ONLY
+from sr_templates.phrases import Phrases
 from sr_templates.view import View, explained_on, is_level_doubtful, shown_level
 
 MARGIN = 10
@@ -46,36 +46,41 @@ def discs_on(report: Report, slice_index: int) -> tuple[DiscGrading, ...]:
     return tuple(d for d in report.discs if d.slice_index == slice_index or explained_on(d, slice_index))
 
 
-def draw_slice(report: Report, view: View, slice_index: int, note: str = "") -> overlay.Pixels:
+def draw_slice(report: Report, view: View, slice_index: int, words: Phrases, note: str = "") -> overlay.Pixels:
     """The page of one slice, RGB; ``note`` is the last line at its foot."""
     discs = discs_on(report, slice_index)
-    blocks = [block_of(disc, view, slice_index) for disc in discs]
+    blocks = [block_of(disc, view, slice_index, words) for disc in discs]
     body = max(view.height, MINIMUM_BODY, int(np.ceil(sum(block.height for block in blocks))))
     width = max(view.width + PANEL + 3 * MARGIN, MINIMUM_WIDTH)
     page = Image.new("RGB", (width, HEADER + body + FOOTER), overlay.PAPER)
-    page.paste(Image.fromarray(_annotated(report.discs, discs, view, slice_index)), (MARGIN, HEADER))
+    page.paste(Image.fromarray(_annotated(report.discs, discs, view, slice_index, words)), (MARGIN, HEADER))
     draw = ImageDraw.Draw(page)
-    draw_banner(draw, page.width, f"slice {slice_index + 1} of {report.volume.voxels.shape[0]}")
+    place = words.pages["slice_of"].format(slice=slice_index + 1, slices=report.volume.voxels.shape[0])
+    draw_banner(draw, page.width, place, words)
     x = view.width + 2 * MARGIN
     tops = overlay.apart([b.wanted_y for b in blocks], [b.height for b in blocks], 0.0, body)
     for block, top in zip(blocks, tops, strict=True):
         y = HEADER + top
-        for words, size, colour in block.lines:
-            overlay.write(draw, x, y, words, size, colour)
+        for line, size, colour in block.lines:
+            overlay.write(draw, x, y, line, size, colour)
             y += size + 5
-    _draw_legend(draw, HEADER + body, report, note)
+    _draw_legend(draw, HEADER + body, report, words, note)
     return np.asarray(page)
 
 
-def draw_banner(draw: ImageDraw.ImageDraw, width: int, right: str) -> None:
+def draw_banner(draw: ImageDraw.ImageDraw, width: int, right: str, words: Phrases) -> None:
     """The head of every page: research use, and which page it is."""
     draw.rectangle((0, 0, width, HEADER - 8), fill=overlay.ABNORMAL_PAPER)
-    overlay.write(draw, MARGIN, 5, RESEARCH_USE_ONLY, 17, overlay.ABNORMAL)
+    overlay.write(draw, MARGIN, 5, words.pages["use"], 17, overlay.ABNORMAL)
     overlay.write(draw, width - MARGIN - overlay.width_of(right, 16), 6, right, 16)
 
 
 def draw_names(
-    draw: ImageDraw.ImageDraw, discs: tuple[DiscGrading, ...], view: View, faint: Collection[DiscLevel] = ()
+    draw: ImageDraw.ImageDraw,
+    discs: tuple[DiscGrading, ...],
+    view: View,
+    words: Phrases,
+    faint: Collection[DiscLevel] = (),
 ) -> None:
     """Level names in front of the discs, inside the picture and apart from each other.
 
@@ -88,10 +93,11 @@ def draw_names(
         return
     tops = overlay.apart(wanted, [float(NAME_PX)] * len(discs), 0.0, room)
     for disc, outline, top in zip(discs, outlines, tops, strict=True):
-        width = overlay.width_of(shown_level(disc), NAME_PX - 3)
+        name = shown_level(disc, words)
+        width = overlay.width_of(name, NAME_PX - 3)
         colour = overlay.FAINT if disc.level in faint else colour_of(disc)
         x = min(max(float(outline[:, 0].min()) - width - 10, 3.0), max(view.width - width - 3, 0.0))
-        overlay.write(draw, x, top, shown_level(disc), NAME_PX - 3, colour, halo=True)
+        overlay.write(draw, x, top, name, NAME_PX - 3, colour, halo=True)
 
 
 def draw_directions(draw: ImageDraw.ImageDraw, view: View) -> None:
@@ -104,71 +110,72 @@ def colour_of(disc: DiscGrading) -> overlay.Colour:
     return overlay.ABNORMAL if abnormal_findings(disc) else overlay.NORMAL
 
 
-def in_sentence(finding: Finding) -> str:
-    """A finding's title within a sentence; Pfirrmann was a person."""
-    return TITLES[finding] if finding is Finding.PFIRRMANN else TITLES[finding].lower()
-
-
 def abnormal_findings(disc: DiscGrading) -> tuple[Finding, ...]:
     return tuple(finding for finding, grade in disc.grades.items() if is_abnormal(finding, grade))
 
 
 def _annotated(
-    all_discs: tuple[DiscGrading, ...], discs: tuple[DiscGrading, ...], view: View, slice_index: int
+    all_discs: tuple[DiscGrading, ...], discs: tuple[DiscGrading, ...], view: View, slice_index: int, words: Phrases
 ) -> overlay.Pixels:
     picture = Image.fromarray(view.picture(slice_index, heat=True))
     draw = ImageDraw.Draw(picture)
     for disc in discs:
         dotted = disc.slice_index != slice_index
         overlay.draw_outline(draw, view.pixels(disc.outline_lps_mm), colour_of(disc), dotted=dotted)
-    draw_names(draw, all_discs, view, faint=frozenset(d.level for d in all_discs) - {d.level for d in discs})
+    unsaid = frozenset(d.level for d in all_discs) - {d.level for d in discs}
+    draw_names(draw, all_discs, view, words, faint=unsaid)
     draw_directions(draw, view)
     return np.asarray(picture)
 
 
-def block_of(disc: DiscGrading, view: View, slice_index: int) -> Block:
+def block_of(disc: DiscGrading, view: View, slice_index: int, words: Phrases) -> Block:
     """The words beside the picture for one disc."""
     width = PANEL - MARGIN
-    lines: list[tuple[str, int, overlay.Colour]] = [(_headline(disc), NAME_PX, colour_of(disc))]
+    lines: list[tuple[str, int, overlay.Colour]] = [(_headline(disc, words), NAME_PX, colour_of(disc))]
 
-    def add(words: str, colour: overlay.Colour) -> None:
-        lines.extend((line, LINE_PX, colour) for line in overlay.wrapped(words, LINE_PX, width))
+    def add(key: str, colour: overlay.Colour, findings: Iterable[Finding] = ()) -> None:
+        said = words.pages[key].format(findings=", ".join(map(words.finding, findings)))
+        lines.extend((line, LINE_PX, colour) for line in overlay.wrapped(said, LINE_PX, width))
 
-    abnormal = [in_sentence(f) for f in abnormal_findings(disc) if f is not Finding.PFIRRMANN]
+    abnormal = [finding for finding in abnormal_findings(disc) if finding is not Finding.PFIRRMANN]
     if abnormal:
-        add(f"Abnormal: {', '.join(abnormal)}", overlay.ABNORMAL)
+        add("abnormal", overlay.ABNORMAL, abnormal)
     elif Finding.PFIRRMANN not in abnormal_findings(disc):
-        add("no abnormal grading", overlay.FAINT)
+        add("none_abnormal", overlay.FAINT)
     hot = explained_on(disc, slice_index)
     if hot and set(hot) == set(abnormal_findings(disc)):
-        add("Evidence: all of these", overlay.WORDS)
+        add("evidence_all", overlay.WORDS)
     elif hot:
-        add(f"Evidence: {', '.join(in_sentence(f) for f in hot)}", overlay.WORDS)
+        add("evidence_for", overlay.WORDS, hot)
     if is_level_doubtful(disc):
-        told = "uncertain" if disc.withheld_place is None else "withheld"
-        add(f"Level {told}: count the levels", overlay.ABNORMAL)
+        add("level_uncertain" if disc.withheld_place is None else "level_withheld", overlay.ABNORMAL)
     return Block(wanted_y=float(view.pixels(disc.center_lps_mm)[1]) - NAME_PX / 2, lines=tuple(lines))
 
 
-def _headline(disc: DiscGrading) -> str:
+def pfirrmann_words(disc: DiscGrading, words: Phrases) -> str:
+    """The grade in a word or two, or that there is none."""
+    grade = disc.grades.get(Finding.PFIRRMANN)
+    return words.pages["pfirrmann"].format(grade=words.pages["not_assessed"] if grade is None else grade.value)
+
+
+def _headline(disc: DiscGrading, words: Phrases) -> str:
+    said = f"{shown_level(disc, words)}   {pfirrmann_words(disc, words)}"
     grade = disc.grades.get(Finding.PFIRRMANN)
     if grade is None:
-        return f"{shown_level(disc)}   Pfirrmann n/a"
-    sure = f" ({100 * grade.probabilities[grade.value]:.0f} %)" if grade.value in grade.probabilities else ""
-    mark = " !" if is_abnormal(Finding.PFIRRMANN, grade) else ""
-    return f"{shown_level(disc)}   Pfirrmann {grade.value}{sure}{mark}"
+        return said
+    sure = f" ({words.percent(grade.probabilities[grade.value])})" if grade.value in grade.probabilities else ""
+    return f"{said}{sure}{' !' if is_abnormal(Finding.PFIRRMANN, grade) else ''}"
 
 
-def _draw_legend(draw: ImageDraw.ImageDraw, y: int, report: Report, note: str) -> None:
-    overlay.write(draw, MARGIN, y + 4, "Evidence", 14, overlay.FAINT)
+def _draw_legend(draw: ImageDraw.ImageDraw, y: int, report: Report, words: Phrases, note: str) -> None:
+    overlay.write(draw, MARGIN, y + 4, words.pages["evidence"], 14, overlay.FAINT)
     overlay.draw_heat_bar(draw, MARGIN + 68, y + 7, 90, 11)
-    legend = "weak to strong: the network's half of an abnormal grade; dotted: outline of the mid-slice"
-    overlay.write(draw, MARGIN + 162, y + 4, legend, 14, overlay.FAINT)
-    overlay.write(draw, MARGIN, y + 23, model_words(report), 14, overlay.FAINT)
+    overlay.write(draw, MARGIN + 162, y + 4, words.pages["slice_legend"], 14, overlay.FAINT)
+    overlay.write(draw, MARGIN, y + 23, model_words(report, words), 14, overlay.FAINT)
     overlay.write(draw, MARGIN, y + 42, note, 14)
 
 
-def model_words(report: Report) -> str:
+def model_words(report: Report, words: Phrases) -> str:
     """Which weights spoke, in one line."""
     model = report.model
-    return f"{model.name} {model.version}, weights {model.sha256[:12]}. Not verified by a person."
+    return words.pages["model"].format(name=model.name, version=model.version, sha256=model.sha256[:12])

@@ -37,9 +37,9 @@ def declined_line(source: SourceStudy, run: Run, words: Phrases) -> str:
     return f"{made} {words.study['does_not_replace']}" if run.replaces_earlier else made
 
 
-def page_line(source: SourceStudy, run: Run) -> str:
+def page_line(source: SourceStudy, run: Run, words: Phrases) -> str:
     """For the foot of a picture."""
     made = told(run.created_at, source)
     if not run.replaces_earlier:
-        return f"Made {made}."
-    return f"Result {run.number}, made {made}: replaces earlier results of this study."
+        return words.pages["made_at"].format(made=made)
+    return words.pages["replaces"].format(number=run.number, made=made)

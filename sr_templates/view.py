@@ -12,6 +12,7 @@ from inference.grades import Finding, is_abnormal
 from inference.report import DiscGrading, EvidenceMap, Report
 from inference.volume import FloatArray, SagittalVolume, upright
 from sr_templates import overlay
+from sr_templates.phrases import Phrases
 from sr_templates.tone import spine_tone
 
 DOUBTFUL_LEVEL = 0.5
@@ -88,9 +89,11 @@ def has_marrow_change(disc: DiscGrading) -> bool:
     return any(side in disc.grades and is_abnormal(side, disc.grades[side]) for side in sides)
 
 
-def shown_level(disc: DiscGrading) -> str:
+def shown_level(disc: DiscGrading, words: Phrases) -> str:
     """The level's name, questioned where it is doubtful; the disc's place where the level is withheld."""
-    return f"{disc.name}?" if is_level_doubtful(disc) and disc.withheld_place is None else disc.name
+    if disc.withheld_place is not None:
+        return words.pages["withheld"].format(place=disc.withheld_place)
+    return f"{disc.name}?" if is_level_doubtful(disc) else disc.name
 
 
 def explained(disc: DiscGrading) -> tuple[EvidenceMap, ...]:

@@ -53,4 +53,4 @@ class Wanted:
     capture_geometry: bool = False
     """Single-frame captures of slices say where in the patient they lie (a Standard Extended SOP Class)."""
     language: str = "en"
-    """Of the text report; one of ``phrases.languages()``."""
+    """Of text report, captures, presentation state and PDF; one of ``phrases.languages()``."""

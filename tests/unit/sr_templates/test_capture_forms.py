@@ -7,11 +7,14 @@ import pytest
 from pydicom import Dataset
 from pydicom.uid import MultiFrameTrueColorSecondaryCaptureImageStorage
 
+from sr_templates.phrases import phrases
 from sr_templates.render import CaptureForm, OutputKind, Wanted, render
 from sr_templates.secondary_capture import pages
 from sr_templates.slice_page import HEADER, MARGIN, PICTURE_MAX
 from sr_templates.view import make_view
 from tests.report_factories import FRAME_OF_REFERENCE_UID, RUN, GradedStudy, graded_study
+
+EN = phrases("en")
 
 CAPTURES = frozenset({OutputKind.SECONDARY_CAPTURE})
 
@@ -26,7 +29,7 @@ def captures(study: GradedStudy, **wanted: object) -> list[Dataset]:
 def test_multi_frame_captures_are_one_object_with_the_same_pages(study: GradedStudy) -> None:
     (whole,) = captures(study, capture_forms=(CaptureForm.MULTI_FRAME,))
     assert whole.SOPClassUID == MultiFrameTrueColorSecondaryCaptureImageStorage
-    shown = list(pages(study.report, "Made 2026-03-14 15:09 UTC."))
+    shown = list(pages(study.report, EN, "Made 2026-03-14 15:09 UTC."))
     frames = whole.pixel_array
     assert whole.NumberOfFrames == len(shown) == len(frames)
     for frame, page in zip(frames, shown, strict=True):
@@ -37,7 +40,7 @@ def test_multi_frame_captures_are_one_object_with_the_same_pages(study: GradedSt
 
 def test_both_forms_are_alternatives_with_uids_of_their_own(study: GradedStudy) -> None:
     both = captures(study, capture_forms=tuple(CaptureForm))
-    assert len({item.SOPInstanceUID for item in both}) == len(both) == len(list(pages(study.report))) + 1
+    assert len({item.SOPInstanceUID for item in both}) == len(both) == len(list(pages(study.report, EN))) + 1
 
 
 def test_a_slice_s_geometry_puts_each_outline_where_it_was_found(study_in_any_layout: GradedStudy) -> None:

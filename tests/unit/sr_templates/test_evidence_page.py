@@ -10,8 +10,11 @@ import pytest
 from inference.grades import Basis, Finding, Grade
 from inference.report import EvidenceMap
 from sr_templates.evidence_page import CELLS, draw_evidence, evidence_rows, finding_words
+from sr_templates.phrases import phrases
 from sr_templates.view import make_view
 from tests.report_factories import SLICES, GradedStudy
+
+EN = phrases("en")
 
 
 def test_only_abnormal_findings_have_a_row(study: GradedStudy) -> None:
@@ -48,7 +51,7 @@ def test_many_findings_go_onto_further_pages(study: GradedStudy) -> None:
     maps = tuple(replace(first, finding=finding) for finding in Finding)
     grades = {**dict.fromkeys(Finding, present), Finding.PFIRRMANN: disc.grades[Finding.PFIRRMANN]}
     full = replace(disc, grades=grades, evidence=maps)
-    drawn = list(draw_evidence(study.report, make_view(study.report, 100, 100), full))
+    drawn = list(draw_evidence(study.report, make_view(study.report, 100, 100), full, EN))
     assert len(drawn) == 3  # 10 findings, 4 on a page
     assert all(max(pixels.shape) <= 1024 for pixels, _ in drawn)
 
@@ -66,7 +69,7 @@ def test_the_hot_spot_lies_where_the_map_says(study: GradedStudy) -> None:
             first_voxel=(int(voxel[0]), int(voxel[1]) - 1, int(voxel[2]) - 1),
             values=np.ones((1, 3, 3), np.float32),
         )
-        ((pixels, slices),) = draw_evidence(study.report, view, replace(disc, evidence=(spot,)))
+        ((pixels, slices),) = draw_evidence(study.report, view, replace(disc, evidence=(spot,)), EN)
         assert slices == (disc.slice_index,)
         return pixels[38 : 38 + 158, 222 : 222 + 188]
 
@@ -81,6 +84,9 @@ def test_the_hot_spot_lies_where_the_map_says(study: GradedStudy) -> None:
 
 def test_a_finding_is_named_with_its_grade_and_its_probability(study: GradedStudy) -> None:
     disc = study.report.discs[5]
-    assert finding_words(Finding.PFIRRMANN, disc) == ("Pfirrmann grade 5", "probability 70 %")
-    assert finding_words(Finding.DISC_NARROWING, disc) == ("Disc narrowing", "probability 80 %")
-    assert finding_words(Finding.CENTRAL_CANAL_STENOSIS, disc) == ("Central canal stenosis", "measured, not learned")
+    assert finding_words(Finding.PFIRRMANN, disc, EN) == ("Pfirrmann grade 5", "probability 70%")
+    assert finding_words(Finding.DISC_NARROWING, disc, EN) == ("Disc narrowing", "probability 80%")
+    assert finding_words(Finding.CENTRAL_CANAL_STENOSIS, disc, EN) == (
+        "Central canal stenosis",
+        "measured, not learned",
+    )

@@ -13,6 +13,7 @@ from pypdf import PdfReader
 from inference.grades import Finding
 from sr_templates.encapsulated_pdf import header_lines, patient_name
 from sr_templates.measurement_report import outline_image_coordinates
+from sr_templates.phrases import phrases
 from sr_templates.presentation_state import grade_words
 from sr_templates.printed_page import as_pdf
 from sr_templates.render import OutputKind, Wanted, render
@@ -27,6 +28,8 @@ from tests.report_factories import (
     graded_study,
     pfirrmann,
 )
+
+EN = phrases("en")
 
 
 def made(study: GradedStudy, kind: OutputKind) -> Dataset:
@@ -57,7 +60,7 @@ def test_its_words_name_level_grade_and_what_else_is_abnormal(study: GradedStudy
     said = [text.UnformattedTextValue for item in state.GraphicAnnotationSequence for text in item.TextObjectSequence]
     assert "L4/L5 Pfirrmann 4, disc narrowing, upper marrow change" in said
     assert sum("RESEARCH USE ONLY" in words for words in said) == 2  # one on each slice
-    assert grade_words(replace(study.report.discs[0], grades={})) == "T12/L1 Pfirrmann n/a"
+    assert grade_words(replace(study.report.discs[0], grades={}), EN) == "T12/L1 Pfirrmann n/a"
 
 
 def test_it_displays_whole_images(state: Dataset) -> None:
@@ -85,7 +88,7 @@ def test_the_pdf_is_one_page_with_the_summary(study: GradedStudy, printed: PdfRe
     (page,) = printed.pages
     (picture,) = page.images
     upside_down = np.asarray(picture.image.convert("RGB"))[::-1]
-    np.testing.assert_array_equal(upside_down, draw_summary(study.report, "Made 2026-03-14 15:09 UTC."))
+    np.testing.assert_array_equal(upside_down, draw_summary(study.report, EN, "Made 2026-03-14 15:09 UTC."))
     assert [round(float(side) / 72 * 25.4) for side in page.mediabox[2:]] == [260, 209]  # mm: on a sheet of A4
 
 
@@ -121,7 +124,7 @@ def test_the_pdf_repeats(study: GradedStudy) -> None:
 
 
 def test_a_page_of_nobody_says_so() -> None:
-    assert header_lines(Dataset()) == (
+    assert header_lines(Dataset(), EN) == (
         "Patient name not stated",
         "Patient ID not stated    born not stated",
         "Study of not stated    accession number not stated",
@@ -139,7 +142,7 @@ def test_a_page_of_nobody_says_so() -> None:
     ],
 )
 def test_names_are_told_as_readers_write_them(value: str, told: str) -> None:
-    assert patient_name(value) == told
+    assert patient_name(value, EN) == told
 
 
 @pytest.mark.parametrize(
@@ -158,13 +161,13 @@ def test_no_name_breaks_the_page(name: str) -> None:
     picture = np.zeros((768, 1024, 3), np.uint8)
     attributes = Dataset()
     attributes.PatientName = name
-    content = as_pdf(picture, (), header_lines(attributes), "Title", RUN.created_at)
+    content = as_pdf(picture, (), header_lines(attributes, EN), "Title", RUN.created_at)
     (page,) = PdfReader(BytesIO(content)).pages
     lines = page.extract_text().splitlines()
     assert len(lines) == 3
     assert lines[1] == "Patient ID not stated    born not stated"
     if name.isascii():
-        assert lines[0] == header_lines(attributes)[0]
+        assert lines[0] == header_lines(attributes, EN)[0]
 
 
 def test_the_key_images_are_the_mid_slices_of_abnormal_discs(study: GradedStudy) -> None:
@@ -182,3 +185,33 @@ def test_where_nothing_is_abnormal_all_mid_slices_are_key_images(study: GradedSt
     calm = tuple(replace(disc, grades={Finding.PFIRRMANN: pfirrmann(1)}) for disc in study.report.discs)
     selection = made(replace(study, report=replace(study.report, discs=calm)), OutputKind.KEY_OBJECT_SELECTION)
     assert sum(item.ValueType == "IMAGE" for item in selection.ContentSequence) == 2
+
+
+def in_german(study: GradedStudy, kind: OutputKind) -> Dataset:
+    (only,) = render(study.report, study.source, RUN, Wanted(kinds=frozenset({kind}), language="de"))
+    return only.dataset
+
+
+def test_overlay_and_pdf_speak_the_language_of_the_setting(study: GradedStudy) -> None:
+    state = in_german(study, OutputKind.PRESENTATION_STATE)
+    said = [text.UnformattedTextValue for item in state.GraphicAnnotationSequence for text in item.TextObjectSequence]
+    assert any("Markveränderung an der oberen Endplatte" in words for words in said)
+    assert sum("NUR FÜR FORSCHUNG" in words and "RESEARCH USE ONLY" in words for words in said) == 2
+    document = in_german(study, OutputKind.ENCAPSULATED_PDF)
+    assert document.DocumentTitle == "Lumbale Bandscheiben: Übersicht"
+    printed = PdfReader(BytesIO(document.EncapsulatedDocument[: document.EncapsulatedDocumentLength])).pages[0]
+    words = " ".join(printed.extract_text().split())
+    assert "Patienten-ID TEST-1 geboren 1961-04-12" in words
+    assert "Wirbelgleiten, mm 0,0 0,4 0,8 1,2 1,6 2,0" in words
+    assert f"Spinalkanalstenose {'nein in mm ' * 5}ja ! in mm" in words
+
+
+def test_a_character_set_without_umlauts_gets_none() -> None:
+    study = graded_study()
+    for instance in study.source:
+        instance.SpecificCharacterSet, instance.PatientName = ["", "ISO 2022 IR 87"], "Yamada^Tarou"
+        instance.StudyDescription = "LWS"
+    state = in_german(study, OutputKind.PRESENTATION_STATE)
+    said = [text.UnformattedTextValue for item in state.GraphicAnnotationSequence for text in item.TextObjectSequence]
+    assert all(words.isascii() for words in said)
+    assert sum("FUR FORSCHUNG" in words for words in said) == 2

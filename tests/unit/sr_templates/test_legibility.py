@@ -15,10 +15,23 @@ from inference.anatomy import DiscLevel
 from inference.grades import CLASSES, Basis, Finding, Grade
 from inference.report import Report
 from sr_templates import overlay
+from sr_templates.phrases import Phrases, languages, phrases
+from sr_templates.printed_page import can_print
 from sr_templates.secondary_capture import pages
 from sr_templates.slice_page import MARGIN
-from sr_templates.summary_page import NAME_COLUMN, SMALL_PX, WIDTH, _grade_cell, _measured_cell, draw_summary
+from sr_templates.summary_page import (
+    MEASURED_ROWS,
+    NAME_COLUMN,
+    NAME_PX,
+    SMALL_PX,
+    WIDTH,
+    _grade_cell,
+    _measured_cell,
+    draw_summary,
+)
 from tests.report_factories import GradedStudy
+
+EN = phrases("en")
 
 MACHADO_2009 = {
     "protanopia": [
@@ -113,8 +126,9 @@ def overlapping(boxes: list[Box]) -> Iterator[tuple[Box, Box]]:
             yield one, other
 
 
-def assert_legible(report: Report, written: dict[ImageDraw.ImageDraw, list[Box]]) -> None:
-    for page in pages(report, "Result 12, made 2026-03-14 15:09 UTC+05:30: replaces earlier results of this study."):
+def assert_legible(report: Report, words: Phrases, written: dict[ImageDraw.ImageDraw, list[Box]]) -> None:
+    note = words.pages["replaces"].format(number=12, made="2026-03-14 15:09 UTC+05:30")
+    for page in pages(report, words, note):
         assert max(page.pixels.shape) <= 1600, page.name
     assert written
     for draw, boxes in written.items():
@@ -126,17 +140,19 @@ def assert_legible(report: Report, written: dict[ImageDraw.ImageDraw, list[Box]]
     written.clear()
 
 
+@pytest.mark.parametrize("language", languages())
 @pytest.mark.parametrize("seed", range(12))
 def test_no_words_overlap_or_leave_the_page(
-    seed: int, study: GradedStudy, written: dict[ImageDraw.ImageDraw, list[Box]]
+    seed: int, language: str, study: GradedStudy, written: dict[ImageDraw.ImageDraw, list[Box]]
 ) -> None:
-    assert_legible(random_report(study.report, seed), written)
+    assert_legible(random_report(study.report, seed), phrases(language), written)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
+@pytest.mark.parametrize("language", languages())
 def test_nor_for_hundreds_of_spines(
-    study: GradedStudy, written: dict[ImageDraw.ImageDraw, list[Box]], monkeypatch: pytest.MonkeyPatch
+    language: str, study: GradedStudy, written: dict[ImageDraw.ImageDraw, list[Box]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def blank(_plane: object, _tone: object, width: int, height: int) -> overlay.Pixels:
         return np.zeros((height, width, 3), np.uint8)
@@ -144,7 +160,16 @@ def test_nor_for_hundreds_of_spines(
     monkeypatch.setattr(overlay, "grey_picture", blank)  # only the words matter here
     monkeypatch.setattr(overlay, "with_heat", lambda picture, _strength: picture)
     for seed in range(100, 300):
-        assert_legible(random_report(study.report, seed), written)
+        assert_legible(random_report(study.report, seed), phrases(language), written)
+
+
+@pytest.mark.parametrize("language", languages())
+def test_the_table_s_headings_and_the_font_have_room_for_every_word(language: str) -> None:
+    words = phrases(language)
+    of_mm = [words.pages["in_mm"].format(quantity=words.rows[name]) for name in MEASURED_ROWS]
+    for heading in (*words.rows.values(), *of_mm, words.pages["level_certainty"]):
+        assert overlay.fitted(heading, NAME_PX, NAME_COLUMN - 6) == heading
+    assert all(can_print(told) for told in (*words.pages.values(), *words.rows.values(), *words.methods.values()))
 
 
 def test_each_page_says_what_its_words_and_colours_do_not(study: GradedStudy, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -157,7 +182,7 @@ def test_each_page_says_what_its_words_and_colours_do_not(study: GradedStudy, mo
         write(draw, x, y, words, *rest, **more)
 
     monkeypatch.setattr(overlay, "write", recorded)
-    for page in pages(study.report):
+    for page in pages(study.report, EN):
         told = " ".join(said)
         if page.name == "summary":
             assert "Slip: minus = body above behind the one below (retrolisthesis)." in told
@@ -171,19 +196,19 @@ def test_each_page_says_what_its_words_and_colours_do_not(study: GradedStudy, mo
 
 def test_a_clear_slip_is_marked_in_either_direction_whatever_the_grade(study: GradedStudy) -> None:
     def cell(slip_mm: float) -> tuple[str, str, bool]:
-        return _measured_cell(replace(study.report.discs[1], measurements={"slip_mm": slip_mm}), "slip_mm")
+        return _measured_cell(replace(study.report.discs[1], measurements={"slip_mm": slip_mm}), "slip_mm", EN)
 
     assert cell(-7.9) == ("-7.9 !", "", True)
     assert cell(6.6) == ("6.6 !", "", True)
     assert cell(-4.9) == ("-4.9", "", False)
-    assert _measured_cell(replace(study.report.discs[1], measurements={}), "slip_mm") == ("n/a", "", False)
+    assert _measured_cell(replace(study.report.discs[1], measurements={}), "slip_mm", EN) == ("n/a", "", False)
 
 
 def test_notes_that_do_not_fit_are_left_out_whole(study: GradedStudy, monkeypatch: pytest.MonkeyPatch) -> None:
     long = tuple(f"Sentence {n} {'is long enough to need a second line on the summary ' * 2}end{n}." for n in range(9))
     said: list[str] = []
     monkeypatch.setattr(overlay, "write", lambda _draw, _x, _y, words, *_rest, **_more: said.append(words))
-    draw_summary(replace(study.report, quality=long))
+    draw_summary(replace(study.report, quality=long), EN)
     told = " ".join(said)
     shown = [n for n in range(9) if f"Sentence {n} " in told]
     assert shown == list(range(len(shown)))
@@ -194,7 +219,7 @@ def test_notes_that_do_not_fit_are_left_out_whole(study: GradedStudy, monkeypatc
 
 def test_the_small_words_of_the_table_are_large_enough_for_a_photograph() -> None:
     assert SMALL_PX >= 13
-    assert overlay.width_of("100 %", SMALL_PX) < (WIDTH - MARGIN - 408 - NAME_COLUMN) / 9 - 5  # of nine levels
+    assert overlay.width_of("100%", SMALL_PX) < (WIDTH - MARGIN - 408 - NAME_COLUMN) / 9 - 5  # of nine levels
 
 
 def linear(colour: overlay.Colour) -> np.ndarray:
@@ -226,5 +251,5 @@ def test_what_colour_says_words_say_too(study: GradedStudy) -> None:
     """An abnormal cell carries "!", a normal one never does; so a page in grey says the same."""
     for disc in study.report.discs:
         for finding in Finding:
-            word, _, is_marked = _grade_cell(disc, finding)
+            word, _, is_marked = _grade_cell(disc, finding, EN)
             assert word.endswith("!") is is_marked

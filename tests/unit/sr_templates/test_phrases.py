@@ -8,9 +8,11 @@ from string import Formatter
 import pytest
 
 from inference.grades import Finding
+from inference.report import Method
 from node.settings import ResultSettings
 from sr_templates import codes
 from sr_templates.phrases import Phrases, languages, phrases
+from sr_templates.summary_page import MEASURED_ROWS
 
 
 def places(template: str) -> set[str]:
@@ -32,6 +34,7 @@ def test_a_language_is_complete(language: str) -> None:
 def test_a_language_says_research_use_and_fits_the_codes(language: str) -> None:
     words = phrases(language)
     assert "RESEARCH USE ONLY" in words.study["use"]
+    assert "RESEARCH USE ONLY" in words.pages["use"]
     assert all(len(heading) <= 64 for heading in words.headings.values())  # Code Meaning is LO
 
 
@@ -40,6 +43,8 @@ def test_every_finding_measurement_and_heading_has_words() -> None:
     assert set(words.findings) == {finding.value for finding in Finding}
     assert set(words.measurements) == {*codes.QUANTITIES, *codes.OF_WHOLE_SPINE}
     assert set(words.headings) == {*codes.HEADING, "impression", "findings"}
+    assert set(words.rows) == {*(finding.value for finding in Finding), *MEASURED_ROWS}
+    assert set(words.methods) == {method.value for method in Method}
 
 
 def test_the_settings_offer_the_languages_that_there_are() -> None:

@@ -14,12 +14,15 @@ from inference.anatomy import DiscLevel
 from inference.grades import Finding
 from inference.volume import SagittalVolume
 from sr_templates import overlay, source_study
+from sr_templates.phrases import phrases
 from sr_templates.render import EVERYDAY, OutputKind, Rendered, captures_png
 from sr_templates.secondary_capture import PICTURE_MAX_HEIGHT, pages
 from sr_templates.secondary_capture import captures as captures_of
 from sr_templates.slice_page import HEADER, MARGIN, PICTURE_MAX, block_of, colour_of, discs_on
 from sr_templates.view import make_view
 from tests.report_factories import MULTIFRAME_SOP_UID, RUN, SERIES_UID, GradedStudy, binary, graded_study, pfirrmann
+
+EN = phrases("en")
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +43,7 @@ def test_the_summary_comes_first_then_slices_in_source_order_then_the_evidence(c
 
 
 def test_without_saliency_only_the_mid_slices_are_shown(study: GradedStudy) -> None:
-    assert [page.name for page in pages(without_evidence(study).report)] == ["summary", "slice-007", "slice-008"]
+    assert [page.name for page in pages(without_evidence(study).report, EN)] == ["summary", "slice-007", "slice-008"]
 
 
 def test_a_slice_shows_its_own_discs_and_those_with_saliency_on_it(study: GradedStudy) -> None:
@@ -63,12 +66,12 @@ def test_they_are_rgb_secondary_captures_of_one_series(captures: tuple[Rendered,
 
 
 def test_pixels_are_those_of_the_pages(study: GradedStudy, captures: tuple[Rendered, ...]) -> None:
-    for page, capture in zip(pages(study.report, "Made 2026-03-14 15:09 UTC."), captures, strict=True):
+    for page, capture in zip(pages(study.report, EN, "Made 2026-03-14 15:09 UTC."), captures, strict=True):
         np.testing.assert_array_equal(capture.dataset.pixel_array, page.pixels)
 
 
 def test_the_png_files_are_the_same_pictures(study: GradedStudy) -> None:
-    for page, (name, png) in zip(pages(study.report), captures_png(study.report), strict=True):
+    for page, (name, png) in zip(pages(study.report, EN), captures_png(study.report), strict=True):
         assert name.endswith(page.name)
         assert not any(secret in name for secret in ("Müller", "TEST", "1961", SERIES_UID))
         np.testing.assert_array_equal(np.asarray(Image.open(BytesIO(png))), page.pixels)
@@ -104,7 +107,7 @@ def colours_on_outline(study: GradedStudy, disc_index: int, slice_index: int) ->
     view = make_view(report, PICTURE_MAX, PICTURE_MAX_HEIGHT)
     outline = view.pixels(report.discs[disc_index].outline_lps_mm)
     x, y = outline[outline[:, 1].argmax()].astype(int) + np.array([MARGIN, HEADER])
-    page = next(page for page in pages(report) if page.slices == (slice_index,))
+    page = next(page for page in pages(report, EN) if page.slices == (slice_index,))
     return {tuple(map(int, colour)) for colour in page.pixels[y - 2 : y + 3, x - 2 : x + 3].reshape(-1, 3)}
 
 
@@ -146,7 +149,7 @@ def test_any_shape_of_image_gives_pages_of_bounded_size(shape: tuple[int, int]) 
         series_instance_uid=volume.series_instance_uid,
         series_description="",
     )
-    for page in pages(replace(study.report, volume=other)):
+    for page in pages(replace(study.report, volume=other), EN):
         assert page.pixels.dtype == np.uint8
         assert max(page.pixels.shape) <= 1024
 
@@ -154,20 +157,20 @@ def test_any_shape_of_image_gives_pages_of_bounded_size(shape: tuple[int, int]) 
 def test_many_quality_sentences_and_nine_levels_still_fit(study: GradedStudy) -> None:
     quality = tuple(f"Reason {n} to doubt these results, told at some length for the reader." for n in range(40))
     discs = tuple(replace(study.report.discs[5], level=level) for level in DiscLevel)
-    summary, *slices = pages(replace(study.report, quality=quality, discs=discs))
+    summary, *slices = pages(replace(study.report, quality=quality, discs=discs), EN)
     assert summary.pixels.shape == (768, 1024, 3)
     assert all(max(page.pixels.shape) <= 1024 for page in slices)
 
 
 def words_beside(study: GradedStudy, disc_index: int, slice_index: int) -> list[str]:
     view = make_view(study.report, 100, 100)
-    return [words for words, _, _ in block_of(study.report.discs[disc_index], view, slice_index).lines]
+    return [words for words, _, _ in block_of(study.report.discs[disc_index], view, slice_index, EN).lines]
 
 
 def test_the_words_beside_a_disc_name_what_is_abnormal_and_what_the_saliency_is_of(study: GradedStudy) -> None:
-    assert words_beside(study, disc_index=3, slice_index=7) == ["L3/L4   Pfirrmann 2 (70 %)", "no abnormal grading"]
+    assert words_beside(study, disc_index=3, slice_index=7) == ["L3/L4   Pfirrmann 2 (70%)", "no abnormal grading"]
     headline, *others = words_beside(study, disc_index=4, slice_index=7)
-    assert headline == "L4/L5   Pfirrmann 4 (70 %) !"
+    assert headline == "L4/L5   Pfirrmann 4 (70%) !"
     assert " ".join(others) == (
         "Abnormal: disc narrowing, upper marrow change Evidence: Pfirrmann grade, disc narrowing"
     )
@@ -190,7 +193,7 @@ def test_a_doubtful_level_is_said_beside_the_disc(study: GradedStudy) -> None:
 
 def test_a_disc_without_any_grade_is_drawn(study: GradedStudy) -> None:
     bare = tuple(replace(disc, grades={}, measurements={}, evidence=()) for disc in study.report.discs)
-    assert len(list(pages(replace(study.report, discs=bare)))) == 3
+    assert len(list(pages(replace(study.report, discs=bare), EN))) == 3
 
 
 def test_findings_beyond_the_pfirrmann_grade_colour_a_disc(study: GradedStudy) -> None:

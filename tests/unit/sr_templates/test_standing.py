@@ -20,6 +20,8 @@ from sr_templates.secondary_capture import pages
 from sr_templates.source_study import SourceStudy
 from tests.report_factories import MODEL, RUN, STUDY_UID, GradedStudy, graded_study, with_header
 
+EN = phrases("en")
+
 EARLIER = datetime(2026, 3, 14, 12, 33, tzinfo=UTC)
 SECOND = replace(RUN, number=2, replaced_at=EARLIER)
 """RUN was made on 2026-03-14 at 15:09 UTC."""
@@ -46,7 +48,7 @@ def beneath_the_title(document: Dataset) -> str:
 def test_a_first_result_says_when_it_was_made_and_nothing_of_others(study: GradedStudy) -> None:
     source = source_of(study)
     assert standing.report_line(source, RUN, phrases("en")) == "Made 2026-03-14 15:09 UTC."
-    assert standing.page_line(source, RUN) == "Made 2026-03-14 15:09 UTC."
+    assert standing.page_line(source, RUN, EN) == "Made 2026-03-14 15:09 UTC."
 
 
 def test_a_later_result_names_the_one_that_it_replaces(study: GradedStudy) -> None:
@@ -59,7 +61,7 @@ def test_a_later_result_names_the_one_that_it_replaces(study: GradedStudy) -> No
     )
     undated = replace(SECOND, replaced_at=None)
     assert "replaces the earlier one of this study" in standing.report_line(source, undated, phrases("en"))
-    assert standing.page_line(source, SECOND) == (
+    assert standing.page_line(source, SECOND, EN) == (
         "Result 2, made 2026-03-14 15:09 UTC: replaces earlier results of this study."
     )
 
@@ -84,7 +86,7 @@ def test_the_measurement_report_says_it_only_where_something_is_replaced(study: 
     for run in (RUN, SECOND):
         item, *_ = render(study.report, study.source, run, Wanted(kinds=DOCUMENTS))
         said[run.number] = [words for words in texts(item.dataset) if "replaces earlier results" in words]
-    assert said == {1: [], 2: [standing.page_line(source_of(study), SECOND)]}
+    assert said == {1: [], 2: [standing.page_line(source_of(study), SECOND, EN)]}
 
 
 def test_a_declined_study_s_report_does_not_claim_to_replace_a_result(study: GradedStudy) -> None:
@@ -117,8 +119,8 @@ def test_series_descriptions_begin_with_research_use_and_end_with_the_number() -
 
 
 def test_every_page_carries_the_line_at_its_foot(study: GradedStudy) -> None:
-    note = standing.page_line(source_of(study), SECOND)
-    for bare, noted in zip(pages(study.report), pages(study.report, note), strict=True):
+    note = standing.page_line(source_of(study), SECOND, EN)
+    for bare, noted in zip(pages(study.report, EN), pages(study.report, EN, note), strict=True):
         assert bare.pixels.shape == noted.pixels.shape
         rows = np.flatnonzero((bare.pixels != noted.pixels).any(axis=(1, 2)))
         assert 8 <= np.ptp(rows) <= 40, "one or two lines of words, and nothing else has moved"

@@ -10,6 +10,7 @@ import pytest
 from inference.anatomy import DiscLevel
 from inference.grades import Finding
 from inference.report import EvidenceMap, Method
+from sr_templates.phrases import phrases
 from sr_templates.view import explained, explained_on, make_view, shown_level
 from tests.report_factories import (
     COLUMNS,
@@ -20,6 +21,8 @@ from tests.report_factories import (
     disc_centers_voxel,
     graded_study,
 )
+
+EN = phrases("en")
 
 
 def test_disc_centers_fall_where_the_drawing_has_them(study_in_any_layout: GradedStudy) -> None:
@@ -101,4 +104,4 @@ def test_a_map_wholly_outside_is_left_out() -> None:
 @pytest.mark.parametrize(("confidence", "shown"), [(0.98, "L5/S1"), (0.5, "L5/S1"), (0.49, "L5/S1?")])
 def test_a_doubtful_level_is_questioned(confidence: float, shown: str) -> None:
     disc = replace(graded_study().report.discs[5], level_confidence=confidence)
-    assert shown_level(disc) == shown
+    assert shown_level(disc, EN) == shown
