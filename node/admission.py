@@ -15,6 +15,8 @@ class Request:
     called_ae_title: str
     open_associations: int
     open_of_this_address: int
+    open_of_this_title: int
+    """Under the same calling AE title, from wherever."""
     has_room: bool
 
 
@@ -50,6 +52,9 @@ def refusal(request: Request, settings: ReceiverSettings) -> Refusal | None:
     if request.open_of_this_address >= settings.maximum_associations_per_address:
         most = settings.maximum_associations_per_address
         return _for_now(f"receiver.maximum_associations_per_address ({most}) are open")
+    if request.open_of_this_title >= settings.maximum_associations_per_calling_ae_title:
+        most = settings.maximum_associations_per_calling_ae_title
+        return _for_now(f"receiver.maximum_associations_per_calling_ae_title ({most}) are open")
     if not request.has_room:
         return _for_now("the disk is below its watermark (receiver.minimum_free_mb)")
     return None

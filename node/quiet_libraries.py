@@ -10,6 +10,9 @@ from pynetdicom import _config
 
 from node import logs
 
+_QUOTED = re.compile(r"""["'].*["']|["'].*|\d+(?:\.\d+){4,}""")
+"""What a peer may have written, quotes of its own too, and UIDs that are not in quotes."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -28,11 +31,11 @@ def prepare() -> None:
 
 
 class _Anonymous(logging.Handler):
-    """Passes on what pynetdicom complains of, without UIDs and with the places of exceptions instead of their texts."""
+    """Passes on what pynetdicom complains of, without what it quotes, and with places of exceptions for their texts."""
 
     def emit(self, record: logging.LogRecord) -> None:
         if isinstance(record.msg, BaseException):
             said = logs.place(record.msg)
         else:
-            said = re.sub(r"\d+(\.\d+){4,}", "<UID>", record.getMessage().partition("\n")[0])
+            said = _QUOTED.sub("...", record.getMessage().partition("\n")[0])
         _log.log(record.levelno, "pynetdicom, %s line %d: %s", record.module, record.lineno, said)

@@ -105,7 +105,8 @@ def _open_stow(settings: Settings, intake: Intake, refusals: Refusals) -> StowSe
     if not wanted.stow_port or wanted.stow_token_file is None:
         return None
     from node.storage_scp import CannotListen, certificates
-    from node.stow import StowServer, read_token
+    from node.stow import StowServer
+    from node.stow_token import read_token
 
     context = certificates(wanted) if wanted.tls_certificate_file else None
     scratch = settings.spool_dir / "stow"

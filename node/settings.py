@@ -89,6 +89,7 @@ class ReceiverSettings(SettingsTable):
     """Holds the token that a request must bear; readable by its owner alone."""
     maximum_associations: int = Field(default=100, ge=1, le=1000)
     maximum_associations_per_address: int = Field(default=50, ge=1, le=1000)
+    maximum_associations_per_calling_ae_title: int = Field(default=50, ge=1, le=1000)
     maximum_object_mb: Megabytes = Field(default=4096, ge=1)
     maximum_pdu_bytes: int = Field(default=0, ge=0, le=2**32 - 1)
     """0 = unlimited: 1.25 times faster than 16 KiB with the peers measured."""
@@ -135,6 +136,9 @@ class InferenceSettings(SettingsTable):
     """The service declines a T2 sagittal series with fewer slices."""
     withhold_levels_below: float = Field(default=0.5, ge=0, le=1)
     """Discs whose level is less sure than this are numbered from below instead of named."""
+    unsure_below: float = Field(default=0.6, ge=0, le=1)
+    unsure_pfirrmann_below: float = Field(default=0.45, ge=0, le=1)
+    """Grades whose probability is lower are told as uncertain."""
     maximum_attempts: Count = Field(default=2, ge=1)
     """A study that has taken its worker down this often waits for the operator instead."""
     time_limit_s: Seconds = Field(default=600, gt=0)

@@ -11,30 +11,31 @@ import io
 import json
 import logging
 import mmap
-import os
 import socket
 import tempfile
 import threading
-import time
+from collections import Counter
 from collections.abc import Iterator
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
 from node.connection import Paced
 from node.dataset_header import uid_or_empty
-from node.front_door import LOOK_EVERY_S, address_of
-from node.intake import CANNOT_UNDERSTAND, OUT_OF_RESOURCES, SUCCESS, Intake, SentObject
+from node.front_door import Caller, FrontDoor, open_listener
+from node.intake import CANNOT_UNDERSTAND, SUCCESS, Intake, SentObject
 from node.refusals import Refusals
 from node.settings import ReceiverSettings
 from node.stow_body import Malformed, NotAFile, NotMultipart, boundary_of, file_meta, parts
-from node.transport_security import RenewedContext, shake_hands
+from node.stow_response import response
+from node.transport_security import RenewedContext, shake_hands, why_no_handshake
 
 SENDER = "STOW-RS"
 """What stands in the ledger for the calling AE title."""
 MOST_REQUESTS = 16
+MOST_REQUESTS_PER_ADDRESS = 12
+"""Who takes all the places that it can get leaves some to others."""
 _READ_AT_ONCE_BYTES = 2**18
 _LONGEST_CHUNK_LINE = 1024
 _MOST_DIGITS = 20
@@ -43,10 +44,12 @@ _log = logging.getLogger(__name__)
 
 
 class StowServer(ThreadingHTTPServer):
-    """Requests of the allowed addresses, a thread for each, so many at a time."""
+    """Requests of the allowed addresses, a thread for each that speaks, so many at a time.
+
+    Raises ``OSError`` where the port cannot be had.
+    """
 
     daemon_threads = True
-    request_queue_size = 64
 
     def __init__(  # noqa: PLR0913, PLR0917 - what it needs
         self,
@@ -63,43 +66,79 @@ class StowServer(ThreadingHTTPServer):
         self.scratch = scratch
         self.refusals = refusals
         self._tls = tls
-        self._networks = [ip_network(network, strict=False) for network in settings.allowed_addresses]
-        self._places = threading.BoundedSemaphore(MOST_REQUESTS)
-        super().__init__((settings.host, settings.stow_port), _Request)
+        self._lock = threading.Lock()
+        self._inside: Counter[str] = Counter()
+        super().__init__((settings.host, settings.stow_port), _Request, bind_and_activate=False)
+        self.socket.close()  # made for IPv4; ours is for what the host is
+        listener = open_listener(settings.host, settings.stow_port, is_tls=tls is not None)
+        self.socket = listener.socket
+        self.server_address = listener.socket.getsockname()
+        self._door = FrontDoor(
+            [listener],
+            networks=settings.allowed_addresses,
+            silence_s=settings.acse_timeout_s,
+            admit=self._admit,
+            refusals=refusals,
+        )
 
-    def verify_request(self, request: Any, client_address: Any) -> bool:
-        address = address_of(client_address)
-        if any(address in network for network in self._networks):
-            return True
-        self.refusals.note(str(address), "connection closed: not in receiver.allowed_addresses")
-        return False
+    def serve_forever(self, poll_interval: float = 0.0) -> None:
+        """Until ``shutdown``. The interval is the library's, and ignored."""
+        self._door.serve_forever()
 
-    def get_request(self) -> tuple[socket.socket, Any]:
-        try:
-            return super().get_request()
-        except OSError:
-            time.sleep(LOOK_EVERY_S)  # out of files: the port stays readable, and would keep this thread spinning
-            raise
+    def shutdown(self) -> None:
+        self._door.stop()
 
-    def process_request_thread(self, request: Any, client_address: Any) -> None:
-        if not self._places.acquire(blocking=False):
-            self.refusals.note(str(address_of(client_address)), "STOW-RS connection closed: too many are open")
-            self.shutdown_request(request)
+    def _admit(self, caller: Caller) -> None:
+        address = str(caller.address)
+        if not self._enter(address):
+            self.refusals.note(address, "STOW-RS connection closed: too many are open")
+            caller.connection.close()
             return
         try:
-            request.settimeout(self.settings.acse_timeout_s)
-            if self._tls is not None:
-                request = self._tls.current().wrap_socket(request, server_side=True, do_handshake_on_connect=False)
-                shake_hands(request, time.monotonic() + self.settings.acse_timeout_s)
-            super().process_request_thread(request, client_address)
+            self.process_request(caller.connection, caller)
+        except RuntimeError:
+            self.refusals.note(address, "STOW-RS connection closed: no more threads")
+            self._leave(address)
+            caller.connection.close()
+
+    def _enter(self, address: str) -> bool:
+        with self._lock:
+            if self._inside.total() >= MOST_REQUESTS or self._inside[address] >= MOST_REQUESTS_PER_ADDRESS:
+                return False
+            self._inside[address] += 1
+            return True
+
+    def _leave(self, address: str) -> None:
+        with self._lock:
+            self._inside -= Counter([address])
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        caller: Caller = client_address
+        try:
+            request = self._after_handshake(request, caller)
         except OSError as error:
-            _log.info("STOW-RS connection ended: %s", type(error).__name__)
+            self.refusals.note(str(caller.address), f"no TLS: {why_no_handshake(error)}", kind="no TLS")
             self.shutdown_request(request)
+        else:
+            super().process_request_thread(request, caller)
         finally:
-            self._places.release()
+            self._leave(str(caller.address))
+
+    def _after_handshake(self, connection: socket.socket, caller: Caller) -> socket.socket:
+        connection.settimeout(self.settings.acse_timeout_s)
+        if self._tls is None:
+            return connection
+        wrapped = self._tls.current().wrap_socket(connection, server_side=True, do_handshake_on_connect=False)
+        try:
+            shake_hands(wrapped, caller.heard_by)
+        except OSError:
+            wrapped.close()
+            raise
+        return wrapped
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        _log.warning("STOW-RS request of %s came to no end", address_of(client_address))
+        """Of whatever ended a request, and never its text."""
+        self.refusals.note(str(client_address.address), "STOW-RS request came to no end")
 
 
 class _Refused(Exception):
@@ -113,6 +152,7 @@ class _Request(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     server_version = "spinenode"
     sys_version = ""
+    client_address: Caller  # type: ignore[assignment]  # what the server was told
 
     def setup(self) -> None:
         super().setup()
@@ -145,7 +185,7 @@ class _Request(BaseHTTPRequestHandler):
     def _require_token(self) -> None:
         said = self.headers.get("Authorization", "").encode("latin-1")
         if not hmac.compare_digest(said, f"Bearer {self.server.token}".encode()):
-            self.server.refusals.note(str(address_of(self.client_address)), "STOW-RS request without the token")
+            self.server.refusals.note(str(self.client_address.address), "STOW-RS request without the token")
             raise _Refused(HTTPStatus.UNAUTHORIZED, "Authorization: Bearer and the token of receiver.stow_token_file")
         if not self.server.intake.has_room():
             raise _Refused(HTTPStatus.SERVICE_UNAVAILABLE, "the disk is below its watermark")
@@ -230,27 +270,9 @@ class _Request(BaseHTTPRequestHandler):
         return _sent(meta.sop_class_uid, meta.sop_instance_uid, "", memoryview(b"")), status
 
     def _answer(self, stored: list[SentObject], failed: list[tuple[SentObject, int]], is_whole: bool) -> None:
-        """The Store Instances response module (PS3.18 section 10.5.3, PS3.3 section C.12.1.1 does not apply)."""
-        answer: dict[str, Any] = {}
-        if stored:
-            answer["00081199"] = {"vr": "SQ", "Value": [_reference(sent) for sent in stored]}
-        if failed:
-            items = [_reference(sent) | {"00081197": {"vr": "US", "Value": [status]}} for sent, status in failed]
-            answer["00081198"] = {"vr": "SQ", "Value": items}
-        if not is_whole or not (stored or failed):
-            status = HTTPStatus.BAD_REQUEST
-        elif not failed:
-            status = HTTPStatus.OK
-        elif stored:
-            status = HTTPStatus.ACCEPTED
-        elif all(code == OUT_OF_RESOURCES for _, code in failed):
-            status = HTTPStatus.SERVICE_UNAVAILABLE
-        else:
-            status = HTTPStatus.CONFLICT
+        status, answer = response(stored, failed, is_whole=is_whole)
         self._send(status, "application/dicom+json", json.dumps(answer))
-        _log.info(
-            "STOW-RS request of %s: %d kept, %d refused", address_of(self.client_address), len(stored), len(failed)
-        )
+        _log.info("STOW-RS request of %s: %d kept, %d refused", self.client_address.address, len(stored), len(failed))
 
     def _say(self, status: HTTPStatus, what: str) -> None:
         self._send(status, "text/plain", what + "\n")
@@ -282,27 +304,3 @@ def _sent(sop_class_uid: str, sop_instance_uid: str, transfer_syntax_uid: str, d
         transfer_syntax_uid=transfer_syntax_uid,
         calling_ae_title=SENDER,
     )
-
-
-def _reference(sent: SentObject) -> dict[str, Any]:
-    return {
-        "00081150": {"vr": "UI", "Value": [uid_or_empty(sent.sop_class_uid)]},
-        "00081155": {"vr": "UI", "Value": [uid_or_empty(sent.sop_instance_uid)]},
-    }
-
-
-def read_token(file: Path) -> str:
-    """The token in a file that nobody but its owner may read.
-
-    Raises:
-        ValueError: others may read it, it cannot be read, or holds fewer than 20 characters.
-    """
-    try:
-        if os.stat(file).st_mode & 0o077:  # noqa: PTH116
-            raise ValueError("receiver.stow_token_file can be read by others: chmod 600")
-        token = file.read_text(encoding="ascii").strip()
-    except OSError as error:
-        raise ValueError(f"receiver.stow_token_file cannot be read: {error.strerror}") from error
-    if len(token) < 20:
-        raise ValueError("receiver.stow_token_file holds fewer than 20 characters")
-    return token

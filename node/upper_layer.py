@@ -14,14 +14,12 @@ from __future__ import annotations
 
 import logging
 import os
-import queue
 import select
 import socket
 import ssl
 import struct
 import threading
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol, cast
 
@@ -37,12 +35,12 @@ from node.connection import Connection, Gone
 from node.dimse import Command
 from node.messages import Invalid, Messages, Negotiated
 from node.records import Recorded
+from node.waking import WAKE_EVERY_S, Announced, Checkpoint
 
 LARGEST_NEGOTIATION_BYTES = 2**20
 """An A-ASSOCIATE-RQ with 128 presentation contexts of 30 transfer syntaxes each has 300 kB."""
 DISCARDED_READS = 64
 """Of 64 KiB: more than a peer has under way when it is aborted."""
-WAKE_EVERY_S = 1.0
 
 _P_DATA = 4
 _PDUS = {1: (A_ASSOCIATE_RQ, "Evt6"), 5: (A_RELEASE_RQ, "Evt12"), 6: (A_RELEASE_RP, "Evt13"), 7: (A_ABORT_RQ, "Evt16")}
@@ -76,6 +74,8 @@ class Desk(Protocol):
 
     def answered(self, association: Association, status: int, recorded: Recorded | None) -> None: ...
 
+    def breach(self, association: Association, why: str) -> None: ...
+
     def ended(self, association: Association) -> None: ...
 
 
@@ -101,27 +101,6 @@ def accept(ae: AE, wire: socket.socket, *, desk: Desk, heard_by: float, patience
     return association
 
 
-class _Checkpoint(threading.Event):
-    """Where pynetdicom's association thread comes by in each round: it waits here for news."""
-
-    def wait(self, timeout: float | None = None) -> bool:
-        super().wait(WAKE_EVERY_S if timeout is None else timeout)
-        self.clear()
-        return True
-
-
-class _Announced(queue.Queue):  # type: ignore[type-arg]  # pynetdicom's hold several types
-    """A queue that wakes the thread which looks into it only now and then."""
-
-    def __init__(self, wake: Callable[[], object]) -> None:
-        super().__init__()
-        self._wake = wake
-
-    def put(self, item: Any, block: bool = True, timeout: float | None = None) -> None:
-        super().put(item, block, timeout)
-        self._wake()
-
-
 class _Reception(Association):
     """The thread that negotiates, and hears of release and abort."""
 
@@ -131,9 +110,9 @@ class _Reception(Association):
         super().__init__(ae, "acceptor")
         self._desk = desk
         self._wire = wire
-        self._reactor_checkpoint = _Checkpoint()
-        self.dul = _PeerReader(self, Connection(wire, self._heard), heard_by, patience)
-        self.dul.to_user_queue = _Announced(self._reactor_checkpoint.set)
+        self._reactor_checkpoint = Checkpoint()
+        self.dul = _PeerReader(self, Connection(wire, self._heard), desk, heard_by, patience)
+        self.dul.to_user_queue = Announced(self._reactor_checkpoint.set)
         self.acse_timeout = patience.negotiation_s  # these two set the timers of dul, too
         self.network_timeout = patience.network_s
         self.daemon = True
@@ -171,8 +150,11 @@ class _Reception(Association):
 class _PeerReader(DULServiceProvider):
     """The thread that reads from the peer, and writes what the other one has to say."""
 
-    def __init__(self, reception: _Reception, connection: Connection, heard_by: float, patience: Patience) -> None:
+    def __init__(
+        self, reception: _Reception, connection: Connection, desk: Desk, heard_by: float, patience: Patience
+    ) -> None:
         super().__init__(reception)
+        self._desk = desk
         self.daemon = True
         self._connection = connection
         self._messages = Messages(reception, patience.network_s)
@@ -180,7 +162,7 @@ class _PeerReader(DULServiceProvider):
         self._patience = patience
         self._awake = self._wake = -1
         self._pipe_lock = threading.Lock()
-        self.to_provider_queue = _Announced(self._rouse)
+        self.to_provider_queue = Announced(self._rouse)
 
     def run_reactor(self) -> None:
         self._idle_timer.start()
@@ -189,7 +171,7 @@ class _PeerReader(DULServiceProvider):
             while not self._kill_thread:
                 self._one_step()
         except InvalidEventError:
-            _log.warning("association ended: its peer did what the protocol has no answer to")
+            self._desk.breach(self.assoc, "its peer did what the protocol has no answer to")
         finally:
             self._messages.close()
             self._kill_thread = True
@@ -221,7 +203,7 @@ class _PeerReader(DULServiceProvider):
         except (Gone, OSError):
             self.event_queue.put(_GONE)
         except Invalid as error:
-            _log.warning("association ended: %s", error)
+            self._desk.breach(self.assoc, str(error))
             self.event_queue.put(_INVALID)
         self._idle_timer.restart()
 
@@ -261,7 +243,7 @@ class _PeerReader(DULServiceProvider):
             self._messages.read_p_data(self._connection, length)
             return
         if kind not in _PDUS or length > LARGEST_NEGOTIATION_BYTES:
-            raise Invalid(f"PDU of type {kind} and {length} bytes")
+            raise Invalid(f"a PDU of type {kind}, which is none to expect here, or too long")
         body = self._connection.exactly(length, deadline)
         self._connection.acknowledge()
         make, event = _PDUS[kind]

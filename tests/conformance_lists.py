@@ -37,12 +37,13 @@ def store_statuses() -> str:
 def rejections() -> str:
     settings = ReceiverSettings(allowed_calling_ae_titles=("A",))
     good = {"calling_ae_title": "A", "called_ae_title": settings.ae_title, "open_associations": 0}
-    good |= {"open_of_this_address": 0, "has_room": True}
+    good |= {"open_of_this_address": 0, "open_of_this_title": 0, "has_room": True}
     breaches = [
         {"called_ae_title": "?"},
         {"calling_ae_title": "?"},
         {"open_associations": settings.maximum_associations},
         {"open_of_this_address": settings.maximum_associations_per_address},
+        {"open_of_this_title": settings.maximum_associations_per_calling_ae_title},
         {"has_room": False},
     ]
     rows = []

@@ -34,6 +34,7 @@ LIBRARY_OWNERS = {
     "pynetdicom": {
         "node/receiver.py",
         "node/storage_scp.py",
+        "node/desk.py",
         "node/upper_layer.py",
         "node/sender.py",
         "node/association.py",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import http.client
 import shutil
 import socket
 import ssl
@@ -94,6 +96,28 @@ def test_what_the_profile_forbids_is_refused(receiver: Receiver, require_program
     answer = subprocess.run(command, input="", capture_output=True, text=True, check=False, timeout=60)
     assert answer.returncode != 0
     assert "Cipher is (NONE)" in answer.stdout
+
+
+def test_stow_over_tls_counts_who_speaks_it_not_and_says_so_once(
+    authority: Authority, node_identity: Identity, tmp_path: Path
+) -> None:
+    token, web_port = tmp_path / "token", free_port()
+    token.write_text("a-token-of-more-than-20-characters", encoding="ascii")
+    token.chmod(0o600)
+    files = {"tls_certificate_file": node_identity.certificate, "tls_key_file": node_identity.key}
+    with Receiver(tmp_path, stow_port=web_port, stow_token_file=token, **files) as running:
+        for _ in range(20):
+            with socket.create_connection(("127.0.0.1", web_port), timeout=10) as plain:
+                plain.sendall(b"GET / HTTP/1.0\r\n\r\n")
+                with contextlib.suppress(ConnectionResetError):
+                    plain.recv(100)
+        connection = http.client.HTTPSConnection("127.0.0.1", web_port, timeout=10, context=client(authority))
+        connection.request("POST", "/studies", b"x", {"Authorization": "Bearer a-token-of-more-than-20-characters"})
+        assert connection.getresponse().status == 415
+        connection.close()
+        assert running.log.count("127.0.0.1: no TLS: http request") == 1
+        running.stop()
+    assert "20 times: no TLS" in running.log
 
 
 @pytest.mark.parametrize("offer", [("-tls1_3",), ("-tls1_2", "-cipher", "ECDHE-RSA-AES256-GCM-SHA384")])

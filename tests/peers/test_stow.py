@@ -203,6 +203,50 @@ def test_a_request_that_drips_in_is_cut_off_in_time(receiver: Web, begin: bytes 
     assert post(receiver, multipart(file_of(mr_image(52))))[0] == 200
 
 
+def asked_from(address: str, receiver: Web) -> http.client.HTTPConnection:
+    """From another address of loopback."""
+    return http.client.HTTPConnection("127.0.0.1", receiver.web_port, timeout=20, source_address=(address, 0))
+
+
+def status_of_nothing(connection: http.client.HTTPConnection) -> int:
+    """400: the token is good, and there is no body."""
+    headers = {"Content-Type": MULTIPART, "Authorization": f"Bearer {TOKEN}"}
+    connection.request("POST", "/studies", b"", headers)
+    status = connection.getresponse().status
+    connection.close()
+    return status
+
+
+def test_silent_connections_take_no_thread_and_no_place(receiver: Web) -> None:
+    assert status_of_nothing(asked_from("127.0.0.1", receiver)) == 400
+    threads = receiver.threads
+    silent = [socket.create_connection(("127.0.0.1", receiver.web_port)) for _ in range(100)]
+    time.sleep(0.5)
+    assert receiver.threads <= threads
+    assert status_of_nothing(asked_from("127.0.0.1", receiver)) == 400
+    for connection in silent:
+        connection.close()
+
+
+def test_one_address_that_takes_all_it_can_get_leaves_places_to_others(receiver: Web) -> None:
+    greedy = [socket.create_connection(("127.0.0.1", receiver.web_port)) for _ in range(40)]
+    for connection in greedy:
+        connection.sendall(b"P")
+    time.sleep(0.5)
+    assert status_of_nothing(asked_from("127.0.0.2", receiver)) == 400
+    for connection in greedy:
+        connection.close()
+    receiver.wait_for_log("127.0.0.1: STOW-RS connection closed: too many are open")
+
+
+def test_health_checks_write_no_line_each(receiver: Web) -> None:
+    lines = receiver.log.count("\n")
+    for _ in range(100):
+        socket.create_connection(("127.0.0.1", receiver.web_port)).close()
+    assert status_of_nothing(asked_from("127.0.0.1", receiver)) == 400
+    assert receiver.log.count("\n") <= lines + 2
+
+
 def test_zz_the_log_names_no_patient_no_uid_and_no_token(receiver: Web) -> None:
     log = "\n".join(line for line in receiver.log.splitlines() if "alembic" not in line)
     assert "STOW-RS request of 127.0.0.1: 5 kept, 0 refused" in log

@@ -10,10 +10,18 @@ from node.admission import Request, refusal
 from node.settings import ReceiverSettings
 
 SETTINGS = ReceiverSettings(
-    allowed_calling_ae_titles=("MODALITY",), maximum_associations=10, maximum_associations_per_address=3
+    allowed_calling_ae_titles=("MODALITY",),
+    maximum_associations=10,
+    maximum_associations_per_address=5,
+    maximum_associations_per_calling_ae_title=3,
 )
 WELCOME = Request(
-    calling_ae_title="MODALITY", called_ae_title="SPINENODE", open_associations=9, open_of_this_address=2, has_room=True
+    calling_ae_title="MODALITY",
+    called_ae_title="SPINENODE",
+    open_associations=9,
+    open_of_this_address=4,
+    open_of_this_title=2,
+    has_room=True,
 )
 
 
@@ -27,7 +35,8 @@ def test_who_breaks_no_rule_is_let_in() -> None:
         ({"called_ae_title": "OTHER"}, (1, 1, 7), "it called 'OTHER', not receiver.ae_title 'SPINENODE'"),
         ({"calling_ae_title": "STRANGER"}, (1, 1, 3), "it is not in receiver.allowed_calling_ae_titles"),
         ({"open_associations": 10}, (2, 3, 2), "receiver.maximum_associations (10) are open"),
-        ({"open_of_this_address": 3}, (2, 3, 2), "receiver.maximum_associations_per_address (3) are open"),
+        ({"open_of_this_address": 5}, (2, 3, 2), "receiver.maximum_associations_per_address (5) are open"),
+        ({"open_of_this_title": 3}, (2, 3, 2), "receiver.maximum_associations_per_calling_ae_title (3) are open"),
         ({"has_room": False}, (2, 3, 2), "the disk is below its watermark (receiver.minimum_free_mb)"),
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import socket
 import struct
@@ -123,6 +124,16 @@ def test_scanners_of_ports_leave_nothing_behind(receiver: Receiver) -> None:
     association.release()
 
 
+def test_health_checks_that_speak_http_are_told_of_once_and_counted(receiver: Receiver) -> None:
+    for _ in range(30):
+        with socket.create_connection(("127.0.0.1", receiver.port), timeout=10) as connection:
+            connection.sendall(b"GET / HTTP/1.1\r\n\r\n")
+            with contextlib.suppress(ConnectionResetError):
+                connection.recv(100)
+    told = receiver.log.count("127.0.0.1: association ended: a PDU of type 71")
+    assert told in (1, 2), "another one after a minute"
+
+
 def test_it_stays_small_and_loads_nothing_that_grades(receiver: Receiver) -> None:
     association = associate(receiver)
     for number in range(100, 130):
@@ -210,10 +221,13 @@ def test_complaints_of_the_library_are_passed_on_without_what_they_quote(caplog:
     library = logging.Logger("pynetdicom.somewhere")
     library.addHandler(quiet_libraries._Anonymous())
     library.warning("no service for 1.2.840.10008.99.1 from 10.0.0.1")
+    for written in ("SECRET^NAME", "O'SECRET", "'SECRET", "1.2.SECRET", 'a"SECRET'):
+        library.warning(f"Non-conformant 'Abstract Syntax Name' value '{written}' in a request")
     try:
         raise ValueError("SECRET^NAME")
     except ValueError as error:
         library.exception(error)
-    assert "no service for <UID> from 10.0.0.1" in caplog.text
+    assert "no service for ... from 10.0.0.1" in caplog.text
+    assert caplog.text.count("Non-conformant ... in a request") == 5
     assert "ValueError at tests/unit/node/test_receiver.py" in caplog.text
     assert "SECRET" not in caplog.text

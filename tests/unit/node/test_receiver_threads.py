@@ -14,9 +14,10 @@ import pytest
 from pydicom.uid import ExplicitVRLittleEndian
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
 
+from node.desk import Desk
 from node.front_door import open_listener
 from node.settings import ReceiverSettings
-from node.storage_scp import Server, _Desk
+from node.storage_scp import Server
 from tests.pdus import RELEASE, read_pdu, request
 
 ROUNDS = 25
@@ -26,7 +27,7 @@ ROUNDS = 25
 @pytest.fixture
 def server() -> Iterator[Server]:
     settings = ReceiverSettings(maximum_associations=1, maximum_associations_per_address=1, acse_timeout_s=5)
-    desk = _Desk(cast(Any, SimpleNamespace(has_room=lambda: True)), cast(Any, None), settings)
+    desk = Desk(cast(Any, SimpleNamespace(has_room=lambda: True)), cast(Any, None), settings)
     listeners = [open_listener("127.0.0.1", 0, is_tls=is_tls) for is_tls in (False, True)]
     tls = cast(Any, SimpleNamespace(current=lambda: ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)))
     server = Server(settings, desk, listeners, tls)
