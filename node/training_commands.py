@@ -13,6 +13,20 @@ _SPIDER = click.option(
     required=True,
     help="SPIDER folder, with stacks and masks.",
 )
+_GRADED = click.option(
+    "--data",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    required=True,
+    help="Folder with images and gradings.",
+)
+_LAYOUT = click.option(
+    "--layout",
+    type=click.Choice(["shared", "spider-release", "rsna", "manifest"]),
+    default="shared",
+    show_default=True,
+    help="How DATA lies: SPIDER as mid-sagittal images and stacks; the original SPIDER release (.mha); RSNA 2024 "
+    "(DICOM); any studies listed in DATA/manifest.csv (docs/grading.md).",
+)
 _DOCS = click.option("--out", type=click.Path(path_type=Path, file_okay=False), default=Path("docs"), show_default=True)
 _THREADS = click.option("--threads", type=click.IntRange(min=1), default=2, show_default=True, help="CPU threads.")
 
@@ -82,8 +96,9 @@ def train_localisation(  # noqa: PLR0913, PLR0917 - one for each option
     click.echo(localisation_report.write(training, unseen, localisation_scores.read_localiser(weights)))
 
 
-@train.command("grading", epilog="Example:  spinenode train grading --data spider --out runs/grading")
-@_SPIDER
+@train.command("grading", epilog="Example:  spinenode train grading --data archive --layout manifest --out runs/ours")
+@_GRADED
+@_LAYOUT
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), required=True, help="The run's folder.")
 @click.option(
     "--recipe",
@@ -93,20 +108,25 @@ def train_localisation(  # noqa: PLR0913, PLR0917 - one for each option
 )
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
 @_THREADS
-def train_grading(data: Path, out: Path, recipe_file: Path | None, device: str, threads: int) -> None:
+def train_grading(  # noqa: PLR0913, PLR0917 - one for each option
+    data: Path, layout: str, out: Path, recipe_file: Path | None, device: str, threads: int
+) -> None:
     """Cut the discs, hold out each patient once, train on all, write OUT/grader.safetensors.
 
-    A run that was stopped goes on where it was. `spinenode evaluate grading` tells how good it is.
+    A run that was stopped goes on where it was. OUT/left_out.csv names what is labelled and was not used, and why.
+    `spinenode evaluate grading` tells how good the grader is.
     """
     import torch
 
-    from inference.training import grading_run, recipe
+    from inference.training import grading_run, grading_sources, recipe
+    from inference.training.graded_series import DataSetError
     from inference.weights import DeviceError, WeightsError, device_of
 
     torch.set_num_threads(threads)
     try:
-        weights = grading_run.run(data, out, recipe.read(recipe_file), str(device_of(device)))
-    except (DeviceError, WeightsError, recipe.RecipeError) as error:
+        graded = grading_sources.read(data, grading_sources.Layout(layout))
+        weights = grading_run.run(graded, out, recipe.read(recipe_file), [str(device_of(device))])
+    except (DataSetError, DeviceError, WeightsError, recipe.RecipeError) as error:
         raise click.ClickException(str(error)) from error
     click.echo(f"weights: {weights}")
 
@@ -183,22 +203,49 @@ def evaluate_localisation(data: Path, out: Path, folds: Path | None, quick: bool
 
 
 @evaluate.command("grading", epilog="Example:  spinenode evaluate grading --data spider --run runs/grading --out docs")
-@_SPIDER
+@_GRADED
+@_LAYOUT
 @click.option(
     "--run",
-    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    type=click.Path(path_type=Path, file_okay=False),
     required=True,
-    help="Folder of a finished `spinenode train grading`.",
+    help="Folder of a finished `spinenode train grading`; with --weights, where the cut discs are kept.",
+)
+@click.option(
+    "--weights",
+    metavar="FILE",
+    help='Evaluate this grader.safetensors, or "shipped", on all of DATA; writes RUN/evaluation.md. It must not have '
+    "been trained on these patients.",
 )
 @_DOCS
-def evaluate_grading(data: Path, run: Path, out: Path) -> None:
+@_THREADS
+def evaluate_grading(  # noqa: PLR0913, PLR0917 - one for each option
+    data: Path, layout: str, run: Path, weights: str | None, out: Path, threads: int
+) -> None:
     """Tell how graders judge patients they have not seen; writes grading.md, grading.png and RUN/worst."""
-    from inference.training import grading_page, grading_run
+    import torch
 
+    from inference.training import grading_evaluation, grading_page, grading_run, grading_sources
+    from inference.training.graded_series import DataSetError
+    from inference.weights import WeightsError
+
+    torch.set_num_threads(threads)
+    kind = "" if layout == "shared" else f" --layout {layout}"
+    if weights is not None:
+        heading = (
+            f"{datetime.now(UTC):%Y-%m-%d}, `spinenode evaluate grading --data {data}{kind} --run {run} --weights "
+            f"{weights}`."
+        )
+        try:
+            graded = grading_sources.read(data, grading_sources.Layout(layout))
+            click.echo(grading_evaluation.write(graded, run, None if weights == "shipped" else Path(weights), heading))
+        except (DataSetError, WeightsError) as error:
+            raise click.ClickException(str(error)) from error
+        return
     if not (run / grading_run.SAID).exists():
         raise click.ClickException(f"{run} holds no finished training: spinenode train grading --out {run}")
     heading = (
-        f"{datetime.now(UTC):%Y-%m-%d}, `spinenode evaluate grading --data {data} --run {run} --out {out}`, of a run "
-        f"by `spinenode train grading --data {data} --out {run}`."
+        f"{datetime.now(UTC):%Y-%m-%d}, `spinenode evaluate grading --data {data}{kind} --run {run} --out {out}`, of a "
+        f"run by `spinenode train grading --data {data}{kind} --out {run}`."
     )
     click.echo(grading_page.write(data, run, out, heading))

@@ -15,8 +15,7 @@ from numpy.typing import NDArray
 from scipy.special import expit
 
 from inference.grades import Finding
-from inference.networks.odds import LEARNED
-from inference.training.gradings import MARROW_TARGET, TARGETS, UNKNOWN, class_weights
+from inference.training.gradings import MARROW_TARGET, TARGETS, UNKNOWN, class_weights, findings_of
 from inference.volume import FloatArray
 
 HEAVIEST_CLASS = 8.0
@@ -29,19 +28,30 @@ class OutOfFold:
     """What graders say of discs whose patients they have not seen, before it is joined."""
 
     scores: FloatArray
-    """(n, len(LEARNED)) the network's."""
+    """(n, findings) the network's."""
     cuts: FloatArray
     """(n, 4) Pfirrmann cuts of the network that scored the disc."""
     regression_scores: FloatArray
     regression_cuts: FloatArray
     fold: NDArray[np.int64]
     """(n,) the fold that the disc's patient was held out in."""
+    findings: NDArray[np.str_]
+    """(findings,) what the columns of the scores speak of."""
 
     def __len__(self) -> int:
         return len(self.fold)
 
     def of(self, rows: NDArray[np.bool_]) -> OutOfFold:
-        return OutOfFold(**{name: getattr(self, name)[rows] for name in OutOfFold.__dataclass_fields__})
+        chosen = {name: getattr(self, name)[rows] for name in OutOfFold.__dataclass_fields__ if name != "findings"}
+        return OutOfFold(**chosen, findings=self.findings)
+
+    def column_of(self, finding: Finding) -> int:
+        return int(self.findings.tolist().index(finding.value))
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """What something was said of."""
+        return tuple(target for target in TARGETS if all(f.value in self.findings for f in findings_of(target)))
 
     def save(self, path: Path) -> None:
         np.savez(path, **{name: getattr(self, name) for name in OutOfFold.__dataclass_fields__})
@@ -59,7 +69,8 @@ def joined(said: OutOfFold, shares: FloatArray) -> Mapping[str, FloatArray]:
     ``shares``: (n or 1, len(TARGETS), 2) what the network's and the regression's log-odds are multiplied by.
     """
     result = {}
-    for i, target in enumerate(TARGETS):
+    for target in said.targets:
+        i = TARGETS.index(target)
         own, measured = _log_odds(said, target)
         above = expit(shares[:, i, :1] * own + shares[:, i, 1:] * measured)
         ones = np.ones((len(above), 1))
@@ -69,7 +80,7 @@ def joined(said: OutOfFold, shares: FloatArray) -> Mapping[str, FloatArray]:
 
 def _log_odds(said: OutOfFold, target: str) -> tuple[FloatArray, FloatArray]:
     """(n, classes - 1) of each opinion; for marrow change of at least one side."""
-    columns = [LEARNED.index(finding) for finding in findings_of(target)]
+    columns = [said.column_of(finding) for finding in findings_of(target)]
     own, measured = said.scores[:, columns], said.regression_scores[:, columns]
     if target == MARROW_TARGET:
         return either(own), either(measured)
@@ -89,7 +100,7 @@ def fit(said: OutOfFold, labels: NDArray[np.int64]) -> FloatArray:
     result = np.ones(len(TARGETS))
     for i, target in enumerate(TARGETS):
         known = labels[:, i] != UNKNOWN
-        if not known.any():
+        if target not in said.targets or not known.any():
             continue
         classes = range(1, 6) if target == Finding.PFIRRMANN.value else range(2)
         truth = labels[known, i] - classes[0]
@@ -119,10 +130,3 @@ def held_out(said: OutOfFold, labels: NDArray[np.int64]) -> Mapping[str, FloatAr
 def alone(said: OutOfFold, *, network: bool) -> Mapping[str, FloatArray]:
     """Per target (n, classes) as one of the two says it, not softened."""
     return joined(said, np.broadcast_to(np.array([1.0, 0.0] if network else [0.0, 1.0]), (1, len(TARGETS), 2)))
-
-
-def findings_of(target: str) -> tuple[Finding, ...]:
-    """The findings that a target's label speaks of: both marrow findings for ``marrow_change``."""
-    if target == MARROW_TARGET:
-        return Finding.UPPER_MARROW_CHANGE, Finding.LOWER_MARROW_CHANGE
-    return (Finding(target),)

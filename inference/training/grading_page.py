@@ -15,51 +15,76 @@ from PIL import Image
 from inference.training import calibration, grading_run
 from inference.training import grading_tables as tables
 from inference.training.grading_tables import PFIRRMANN, Evaluated, Mask
-from inference.training.gradings import LEFT, TARGETS, TOP, GradedDiscs, load
+from inference.training.gradings import LEFT, TOP, GradedDiscs, load
 
 START, END = "<!-- figures: written by `spinenode evaluate grading` -->", "<!-- end of figures -->"
 WORST = 8
 """Pictures of so many discs, the most wrongly graded first, for each grading."""
+FEWEST_DRAWN = 30
+"""Curves of fewer discs than this are not drawn."""
 
 
 def write(data: Path, run: Path, out: Path, heading: str) -> str:
     """Tables and ``grading.png`` into ``out``, pictures of the worst cases into ``run``. Gives the tables."""
     discs = load(run / grading_run.DISCS)
     found = tables.evaluated(discs, calibration.load(run / grading_run.SAID))
-    single, stacks = ~discs.is_stack, discs.is_stack
+    rows = most(discs)
     text = "\n\n".join(
         [
-            heading,
-            f"**T2, one mid-sagittal slice** ({len(np.unique(discs.patient[single]))} patients)",
-            tables.main_table(found, single),
-            f"**T2-SPACE stacks, three slices 4 mm apart** ({len(np.unique(discs.patient[stacks]))} patients)",
-            tables.main_table(found, stacks),
-            "**Each opinion alone, and both** (mid-sagittal slices; AUC, for Pfirrmann QWK)",
-            tables.opinions_table(found, single),
-            "**Groups** (mid-sagittal slices; of groups of 30 discs or more)",
-            tables.groups_table(found, single, _groups(data, discs)),
+            *overview(found, heading),
             "**Expected calibration error**, classes weighed as equally frequent, before and after the sharpness that "
-            "was fitted on the other folds (mid-sagittal slices)",
-            tables.calibration_table(found, single),
-            "**Doubt** (mid-sagittal slices)",
-            tables.doubt_table(found, single),
+            f"was fitted on the other folds ({kind_of(discs, rows)})",
+            tables.calibration_table(found, rows),
+            f"**Groups** ({kind_of(discs, rows)}; of groups of 30 discs or more)",
+            tables.groups_table(found, rows, _groups(data, discs)),
         ]
     )
     out.mkdir(parents=True, exist_ok=True)
     drawing = io.BytesIO()
-    figure(found, single).savefig(drawing, dpi=70)
+    figure(found, rows).savefig(drawing, dpi=70)
     Image.open(drawing).convert("RGB").quantize(255).save(out / "grading.png", optimize=True)
     page = out / "grading.md"
     old = page.read_text(encoding="utf-8") if page.exists() else f"# Grading\n\n{START}{END}\n"
     before, _, rest = old.partition(START)
     block = f"{START}\n\n{text}\n\n![Confusion, reliability, risk and coverage](grading.png)\n\n{END}"
     page.write_text(before + block + rest.partition(END)[2], encoding="utf-8")
-    _worst(found, run / "worst")
+    write_worst(found, run / "worst")
     return text
 
 
+def overview(found: Evaluated, heading: str) -> list[str]:
+    """Heading, and tables that any evaluation has."""
+    discs, rows = found.discs, most(found.discs)
+    paragraphs = [heading]
+    for chosen in (~discs.is_stack, discs.is_stack):
+        if chosen.any():
+            paragraphs.append(f"**{kind_of(discs, chosen)}** ({len(np.unique(discs.patient[chosen]))} patients)")
+            paragraphs.append(tables.main_table(found, chosen))
+    return [
+        *paragraphs,
+        f"**Each opinion alone, and both** ({kind_of(discs, rows)}; AUC, for Pfirrmann QWK)",
+        tables.opinions_table(found, rows),
+        f"**Doubt** ({kind_of(discs, rows)})",
+        tables.doubt_table(found, rows),
+    ]
+
+
+def most(discs: GradedDiscs) -> Mask:
+    """Lone slices where there are any, else stacks: what the further tables are of."""
+    return ~discs.is_stack if (~discs.is_stack).any() else discs.is_stack
+
+
+def kind_of(discs: GradedDiscs, rows: Mask) -> str:
+    return "Stacks of slices" if discs.is_stack[rows].all() else "One mid-sagittal slice"
+
+
 def _groups(data: Path, discs: GradedDiscs) -> dict[str, NDArray[np.str_]]:
-    """Sex, scanner and field strength of each disc's series, from ``series.csv``; "unknown" where it is silent."""
+    """Sex, scanner and field strength of each disc's series, from ``series.csv``; "unknown" where it is silent.
+
+    Only SPIDER's mid-sagittal images and stacks have that table.
+    """
+    if not (data / "series.csv").exists():
+        return {}
     with (data / "series.csv").open(newline="") as table:
         rows = {row["series"]: row for row in csv.DictReader(table)}
     names = [
@@ -77,10 +102,13 @@ def figure(found: Evaluated, rows: Mask) -> Figure:
     """Pfirrmann's confusion, reliability of all gradings, and risk against coverage. No patient's image is in it."""
     drawing = Figure(figsize=(15, 5), layout="constrained")
     confusion, reliability, risk = drawing.subplots(1, 3)
-    _confusion(confusion, found, rows)
-    for target in TARGETS:
+    if PFIRRMANN in found.targets:
+        _confusion(confusion, found, rows)
+    for target in found.targets:
         chosen = rows & found.known(target)
         truth, shares = found.truth(target, chosen), found.calibrated[target][chosen]
+        if len(truth) < FEWEST_DRAWN:
+            continue
         said = tables.median(shares)
         confidence = shares[np.arange(len(said)), said]
         _reliability(reliability, tables.title(target), said == truth, confidence, truth)
@@ -117,12 +145,12 @@ def _reliability(axis: Axes, name: str, right: Mask, confidence: NDArray[np.floa
     axis.plot(said, is_right, marker="o", markersize=3, label=name)
 
 
-def _worst(found: Evaluated, folder: Path) -> None:
+def write_worst(found: Evaluated, folder: Path) -> None:
     """One picture for each grading: the mid-slices of the discs whose label was thought least likely."""
     folder.mkdir(exist_ok=True)
     discs = found.discs
     middle = {int(disc): k for k, disc in enumerate(discs.slice_disc) if discs.slice_position[k] == 4}
-    for target in TARGETS:
+    for target in found.targets:
         rows = np.flatnonzero(found.known(target))
         truth, shares = found.truth(target, found.known(target)), found.calibrated[target][rows]
         order = np.argsort(shares[np.arange(len(truth)), truth], kind="stable")[:WORST]

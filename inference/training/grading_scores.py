@@ -100,5 +100,8 @@ def interval(
     for _ in range(DRAWS):
         chosen = np.concatenate([of_patient[i] for i in chance.integers(len(of_patient), size=len(of_patient))])
         values.append(score(truth[chosen], said[chosen]))
-    low, high = np.nanpercentile(values, (2.5, 97.5))
+    defined = np.array(values)[np.isfinite(values)]
+    if not defined.size:
+        return float("nan"), float("nan")
+    low, high = np.percentile(defined, (2.5, 97.5))
     return float(low), float(high)

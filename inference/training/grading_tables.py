@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from inference.grades import TITLES, Finding
 from inference.grading import FAR_APART, FIRM, UNSURE
-from inference.training import calibration, grading_scores
+from inference.training import calibration, grading_scores, gradings
 from inference.training.calibration import OutOfFold
-from inference.training.gradings import LEVEL_OF_LABEL, MARROW_TARGET, TARGETS, UNKNOWN, GradedDiscs
+from inference.training.gradings import LEVEL_OF_LABEL, MARROW_TARGET, TARGETS, UNKNOWN, GradedDiscs, targets_of
 from inference.volume import FloatArray
 
 Shares = Mapping[str, FloatArray]
@@ -32,6 +32,15 @@ class Evaluated:
     """The same with the sharpness that was fitted on the other folds."""
     network: Shares
     regression: Shares
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """What there are labels for, and something was said of."""
+        return tuple(target for target in targets_of(self.discs.labels) if target in self.both)
+
+    @property
+    def yes_or_no(self) -> tuple[str, ...]:
+        return tuple(target for target in self.targets if target != PFIRRMANN)
 
     def known(self, target: str) -> Mask:
         return np.asarray(self.discs.labels[:, TARGETS.index(target)] != UNKNOWN)
@@ -70,8 +79,10 @@ def main_table(found: Evaluated, rows: Mask) -> str:
     """Each grading over the chosen discs."""
     head = ["grading", "discs (positive)", "AUC", "PR-AUC", "balanced accuracy", "MCC"]
     lines = header(head)
-    for target in TARGETS[1:]:
+    for target in found.yes_or_no:
         chosen = rows & found.known(target)
+        if not chosen.any():
+            continue
         truth, shares = found.truth(target, chosen), found.both[target][chosen]
         patient, said = found.discs.patient[chosen], median(shares)
         lines.append(
@@ -86,7 +97,8 @@ def main_table(found: Evaluated, rows: Mask) -> str:
                 ]
             )
         )
-    return "\n".join([*lines, "", _pfirrmann_line(found, rows)])
+    has_pfirrmann = PFIRRMANN in found.targets and (rows & found.known(PFIRRMANN)).any()
+    return "\n".join([*lines, "", _pfirrmann_line(found, rows)] if has_pfirrmann else lines)
 
 
 def _pfirrmann_line(found: Evaluated, rows: Mask) -> str:
@@ -108,10 +120,10 @@ def _pfirrmann_line(found: Evaluated, rows: Mask) -> str:
 
 def opinions_table(found: Evaluated, rows: Mask) -> str:
     """Network, regression, and both together: QWK for Pfirrmann, AUC for the others."""
-    lines = header(["opinion", *("Pfirrmann (QWK)" if t == PFIRRMANN else title(t) for t in TARGETS), "mean"])
+    lines = header(["opinion", *("Pfirrmann (QWK)" if t == PFIRRMANN else title(t) for t in found.targets), "mean"])
     for name, shares in (("network", found.network), ("regression", found.regression), ("both", found.both)):
-        scores = [headline(found, shares, target, rows) for target in TARGETS]
-        lines.append(line([name, *(f"{score:.3f}" for score in scores), f"{np.mean(scores):.3f}"]))
+        scores = [headline(found, shares, target, rows) for target in found.targets]
+        lines.append(line([name, *(f"{score:.3f}" for score in scores), _mean(scores)]))
     return "\n".join(lines)
 
 
@@ -133,28 +145,41 @@ def groups_table(found: Evaluated, rows: Mask, groups: Mapping[str, NDArray[np.s
             chosen = rows & (values == value)
             if chosen.sum() < 30:
                 continue
-            known = chosen & found.known(PFIRRMANN)
-            error = np.abs(found.truth(PFIRRMANN, known) - median(found.both[PFIRRMANN][known]))
-            others = [headline(found, found.both, target, chosen) for target in TARGETS[1:]]
+            others = [headline(found, found.both, target, chosen) for target in found.yes_or_no]
             lines.append(
                 line(
                     [
                         f"{name} {value}",
                         f"{int(chosen.sum())}",
-                        f"{headline(found, found.both, PFIRRMANN, chosen):.3f}",
-                        f"{(error <= 1).mean():.3f}",
-                        f"{np.nanmean(others):.3f}",
+                        *_pfirrmann_cells(found, chosen),
+                        _mean(others),
                     ]
                 )
             )
     return "\n".join(lines)
 
 
+def _pfirrmann_cells(found: Evaluated, chosen: Mask) -> tuple[str, str]:
+    known = chosen & found.known(PFIRRMANN)
+    if PFIRRMANN not in found.targets or not known.any():
+        return "-", "-"
+    error = np.abs(found.truth(PFIRRMANN, known) - median(found.both[PFIRRMANN][known]))
+    return f"{headline(found, found.both, PFIRRMANN, chosen):.3f}", f"{(error <= 1).mean():.3f}"
+
+
+def _mean(scores: Sequence[float]) -> str:
+    """Of those that are defined."""
+    defined = [score for score in scores if np.isfinite(score)]
+    return f"{np.mean(defined):.3f}" if defined else "-"
+
+
 def calibration_table(found: Evaluated, rows: Mask) -> str:
     """Expected calibration error before and after, for classes drawn equally often."""
     lines = header(["grading", "before", "after"])
-    for target in TARGETS:
+    for target in found.targets:
         chosen = rows & found.known(target)
+        if not chosen.any():
+            continue
         truth = found.truth(target, chosen)
         counts = np.bincount(truth, minlength=found.both[target].shape[1])
         weights = 1.0 / counts[truth]
@@ -171,7 +196,7 @@ def doubt(found: Evaluated, target: str, rows: Mask) -> tuple[Mask, Mask]:
     shares, own, other = (each[target][rows] for each in (found.calibrated, found.network, found.regression))
     said, seen, measured = median(shares), median(own), median(other)
     each = np.arange(len(said))
-    finding = calibration.findings_of(target)[0]
+    finding = gradings.findings_of(target)[0]
     if target == PFIRRMANN:
         at_odds = np.abs(seen - measured) >= FAR_APART
     else:
@@ -182,21 +207,30 @@ def doubt(found: Evaluated, target: str, rows: Mask) -> tuple[Mask, Mask]:
 def doubt_table(found: Evaluated, rows: Mask) -> str:
     """What the abstention rule keeps, and how often grades are wrong among those kept and those doubted."""
     lines = header(["grading", "doubted", "of these at odds", "wrong among the doubted", "wrong among the rest"])
-    for target in TARGETS:
+    for target in found.targets:
         chosen = rows & found.known(target)
+        if not chosen.any():
+            continue
         unsure, at_odds = doubt(found, target, chosen)
         wrong = median(found.calibrated[target][chosen]) != found.truth(target, chosen)
         doubted = unsure | at_odds
-        shares = doubted.mean(), at_odds.sum() / max(doubted.sum(), 1), wrong[doubted].mean(), wrong[~doubted].mean()
-        lines.append(line([title(target), *(f"{share:.0%}" for share in shares)]))
+        shares = (_share(each) for each in (doubted, at_odds[doubted], wrong[doubted], wrong[~doubted]))
+        lines.append(line([title(target), *shares]))
     return "\n".join(lines)
+
+
+def _share(mask: Mask) -> str:
+    return f"{mask.mean():.0%}" if mask.size else "-"
 
 
 def _with_interval(
     score: Callable[..., float], truth: NDArray[np.int64], said: NDArray[np.generic], patient: NDArray[np.int64]
 ) -> str:
+    value = score(truth, said)
+    if not np.isfinite(value):
+        return "-"
     low, high = grading_scores.interval(score, truth, said, patient)  # type: ignore[arg-type]
-    return f"{score(truth, said):.3f} ({low:.3f}-{high:.3f})"
+    return f"{value:.3f} ({low:.3f}-{high:.3f})"
 
 
 def header(titles: Sequence[str]) -> list[str]:

@@ -15,6 +15,7 @@ import tomllib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
@@ -152,23 +153,42 @@ def read(series: MaskedSeries) -> tuple[SagittalVolume, NDArray[np.int32]]:
     """
     image, mask = (sitk.ReadImage(str(path)) for path in (series.image, series.mask))
     _require_one_grid(image, mask, series.name)
-    image, mask = (sitk.DICOMOrient(each, "LPS") for each in (image, mask))  # type: ignore[no-untyped-call]
+    mask = sitk.DICOMOrient(mask, "LPS")  # type: ignore[no-untyped-call]
+    return _sagittal(image, series.name), np.ascontiguousarray(_slices_first(mask).astype(np.int32))
+
+
+def read_image(path: Path) -> SagittalVolume:
+    """A file without a mask, as ``read`` gives it. Its name stands in no message: it may hold a person's.
+
+    Raises:
+        Unsuitable: the file cannot be read, or is not one sagittal volume.
+    """
+    try:
+        image = sitk.ReadImage(str(path))
+    except RuntimeError as broken:
+        raise Unsuitable("The image file cannot be read.") from broken
+    if image.GetDimension() != 3:  # type: ignore[no-untyped-call]
+        raise Unsuitable(f"The image has {image.GetDimension()} dimensions instead of 3.")  # type: ignore[no-untyped-call]
+    return _sagittal(image, "image")
+
+
+def _sagittal(as_stored: sitk.Image, name: str) -> SagittalVolume:
+    image: Any = sitk.DICOMOrient(as_stored, "LPS")  # type: ignore[no-untyped-call]
     spacing = [float(step) for step in image.GetSpacing()]
     if max(spacing) > THICK_IN_PLANE * spacing[0]:
-        raise Unsuitable(f"{series.name}: not sagittal, its slices are {max(spacing):.1f} mm apart in another plane")
+        raise Unsuitable(f"{name}: not sagittal, its slices are {max(spacing):.1f} mm apart in another plane")
     voxels = _slices_first(image).astype(np.float32)
     direction = np.array(image.GetDirection()).reshape(3, 3) * np.array(image.GetSpacing())
     affine = np.eye(4)
     affine[:3, :3] = np.column_stack([direction[:, 0], -direction[:, 2], direction[:, 1]])
     affine[:3, 3] = np.array(image.GetOrigin()) + direction[:, 2] * (voxels.shape[1] - 1)
-    volume = SagittalVolume(
+    return SagittalVolume(
         voxels=np.ascontiguousarray(voxels),
         voxel_to_patient=affine,
-        sources=tuple(SliceSource(sop_instance_uid=f"{series.name}.{k}", frame=1) for k in range(len(voxels))),
-        series_instance_uid=series.name,
+        sources=tuple(SliceSource(sop_instance_uid=f"{name}.{k}", frame=1) for k in range(len(voxels))),
+        series_instance_uid=name,
         series_description="",
     )
-    return volume, np.ascontiguousarray(_slices_first(mask).astype(np.int32))
 
 
 def _teach_sacrum(labels: NDArray[np.uint8], lumbosacral: NDArray[np.bool_] | None, scheme: LabelScheme) -> bool:

@@ -13,7 +13,7 @@ from inference.descriptors import FEATURES
 from inference.networks import odds
 from inference.networks.odds import LogOdds
 from inference.networks.regression import FeatureRegression
-from inference.training.gradings import TARGETS, GradedDiscs
+from inference.training.gradings import GradedDiscs, findings_taught, targets_of
 
 RIDGE = 0.2
 """Weight of half the squared weights against the mean loss. Chosen among 0.1, 0.2, 0.4 by cross-validation: flat."""
@@ -25,7 +25,8 @@ Loss = Callable[[LogOdds, Tensor], Tensor]
 
 def fit(discs: GradedDiscs, rows: NDArray[np.int64], loss: Loss) -> FeatureRegression:
     """A regression fitted to the given discs."""
-    regression = FeatureRegression(features=FEATURES)
+    findings = findings_taught(discs.labels)
+    regression = FeatureRegression(features=FEATURES, findings=findings)
     features = discs.features[rows].astype(np.float64)
     spread = np.nanpercentile(features, 84, axis=0) - np.nanpercentile(features, 16, axis=0)
     regression.center.copy_(torch.from_numpy(np.nanmedian(features, axis=0)))
@@ -36,8 +37,8 @@ def fit(discs: GradedDiscs, rows: NDArray[np.int64], loss: Loss) -> FeatureRegre
 
     def closure() -> Tensor:
         optimiser.zero_grad()
-        beyond = odds.log_odds(regression(numbers), regression.cuts())
-        total = len(TARGETS) * loss(beyond, labels) + RIDGE / 2 * (regression.weight**2).sum()
+        beyond = odds.log_odds(regression(numbers), regression.cuts(), findings)
+        total = len(targets_of(discs.labels)) * loss(beyond, labels) + RIDGE / 2 * (regression.weight**2).sum()
         total.backward()  # type: ignore[no-untyped-call]
         return total
 

@@ -17,7 +17,8 @@ from inference.grades import Finding
 from inference.networks.odds import LEARNED
 from inference.training import spider
 from inference.training.grading_scores import auc, quadratic_weighted_kappa
-from inference.training.gradings import COLUMN_OF, LEVEL_OF_LABEL
+from inference.training.gradings import LEVEL_OF_LABEL
+from inference.training.spider_gradings import COLUMN_OF
 from inference.volume import SagittalVolume
 from inference.weights import Models, load_models
 

@@ -9,7 +9,16 @@ import torch
 from inference.anatomy import DiscLevel
 from inference.descriptors import FEATURES
 from inference.training.disc_augmentation import batch, plain_batch
-from inference.training.gradings import LEVEL_OF_LABEL, TARGETS, UNKNOWN, GradedDiscs, class_weights, labels_of
+from inference.training.gradings import (
+    LEVEL_OF_LABEL,
+    TARGETS,
+    UNKNOWN,
+    GradedDiscs,
+    class_weights,
+    findings_taught,
+    targets_of,
+)
+from inference.training.spider_gradings import labels_of
 
 
 def test_labels_count_upwards_from_the_sacrum() -> None:
@@ -19,16 +28,30 @@ def test_labels_count_upwards_from_the_sacrum() -> None:
 
 def test_a_row_of_the_table_becomes_labels_and_spiders_end_plates_change_sides() -> None:
     said = {"Modic": 2, "UP endplate": 1, "LOW endplate": 0, "Pfirrman grade": 4, "Disc narrowing": 1}
-    labels = dict(zip(TARGETS, labels_of(said), strict=True))
+    labels = labels_of(said)
     assert labels["pfirrmann"] == 4
     assert labels["lower_endplate_defect"] == 1  # the upper end plate of the vertebra below is the disc's lower one
     assert labels["upper_endplate_defect"] == 0
     assert labels["marrow_change"] == 1
-    assert labels["disc_herniation"] == UNKNOWN
+    assert "disc_herniation" not in labels
+    assert "central_canal_stenosis" not in labels  # SPIDER has no such label
 
 
 def test_a_disc_without_modic_label_has_no_marrow_label() -> None:
-    assert labels_of({"Pfirrman grade": 1})[TARGETS.index("marrow_change")] == UNKNOWN
+    assert labels_of({"Pfirrman grade": 1}) == {"pfirrmann": 1}
+
+
+def test_only_what_has_a_label_is_taught() -> None:
+    labels = np.full((3, len(TARGETS)), UNKNOWN)
+    assert targets_of(labels) == ()
+    labels[1, TARGETS.index("marrow_change")] = 0
+    labels[2, TARGETS.index("central_canal_stenosis")] = 1
+    assert targets_of(labels) == ("marrow_change", "central_canal_stenosis")
+    assert [finding.value for finding in findings_taught(labels)] == [
+        "upper_marrow_change",
+        "lower_marrow_change",
+        "central_canal_stenosis",
+    ]
 
 
 def test_class_weights_are_inverse_frequencies_up_to_a_limit() -> None:

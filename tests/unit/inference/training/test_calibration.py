@@ -13,8 +13,9 @@ from inference.networks import odds
 from inference.networks.odds import LEARNED, MARROW
 from inference.training import calibration
 from inference.training.calibration import OutOfFold
-from inference.training.gradings import MARROW_TARGET, TARGETS, UNKNOWN
+from inference.training.gradings import MARROW_TARGET, TARGETS, UNKNOWN, findings_of
 
+NAMES = np.array([finding.value for finding in LEARNED])
 BULGING = TARGETS.index("disc_bulging")
 
 
@@ -30,6 +31,7 @@ def _said(bulging: list[float], fold: list[int] | None = None) -> OutOfFold:
         regression_scores=scores.copy(),
         regression_cuts=cuts,
         fold=np.array(fold or [0] * count),
+        findings=NAMES,
     )
 
 
@@ -66,20 +68,23 @@ def test_it_joins_as_the_shipped_grader_does() -> None:
         regression_scores=measured,
         regression_cuts=np.tile(measured_cuts, (6, 1)),
         fold=np.zeros(6, int),
+        findings=NAMES,
     )
     sharpness = np.linspace(0.5, 1.5, len(TARGETS))
     of_findings = torch.ones(len(LEARNED), dtype=torch.float64)
     for target, value in zip(TARGETS, sharpness, strict=True):
-        for finding in calibration.findings_of(target):
-            of_findings[LEARNED.index(finding)] = value
+        for finding in findings_of(target):
+            if finding in LEARNED:
+                of_findings[LEARNED.index(finding)] = value
     one, other = (
         odds.log_odds(torch.from_numpy(s), torch.from_numpy(c)) for s, c in ((scores, cuts), (measured, measured_cuts))
     )
     shipped = odds.probabilities(odds.averaged(one, other, of_findings, torch.from_numpy(chance.normal(size=(6, 2)))))
     here = calibration.joined(said, calibration.both_alike(sharpness))
-    for target in TARGETS:
+    assert MARROW_TARGET in here
+    for target in here:
         if target != MARROW_TARGET:
-            (finding,) = calibration.findings_of(target)
+            (finding,) = findings_of(target)
             np.testing.assert_allclose(shipped[finding].numpy(), here[target], atol=1e-6)
     likelier = np.maximum(*(shipped[finding][:, 1].numpy() for finding in MARROW))
     np.testing.assert_allclose(likelier, here[MARROW_TARGET][:, 1], atol=1e-6)
