@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import sys
@@ -16,6 +17,12 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The kills first: they wait more than they compute, and one process runs a whole file."""
     items.sort(key=lambda item: "crash" not in item.path.parts)
+
+
+def pytest_collection_finish() -> None:
+    """What is loaded by now stays: many tests collect garbage, and need not look through torch for it each time."""
+    gc.collect()
+    gc.freeze()
 
 
 APT_PACKAGES = {
