@@ -28,7 +28,7 @@ from inference.volume import DiscVolume, SagittalVolume, VoxelArray
 
 IntArray = NDArray[np.int64]
 
-DEFAULT_METHOD = Method.CONTRASTIVE_EXCITATION
+DEFAULT_METHOD = Method.GRADIENT_IN_EXCITATION
 """The best by the table of ``docs/evidence.md``."""
 CELL_PX = 4
 """Maps are kept in cells of 4 x 4 pixels and smoothed twice over 3 x 3 cells: about 4 mm in all. The gradient of a
@@ -128,6 +128,11 @@ def _contrastive(batch: _Batch, grader: GradingNetwork) -> Tensor:
     return _winning(batch, grader, excitation.contrasted)
 
 
+def _gradient_in_excitation(batch: _Batch, grader: GradingNetwork) -> Tensor:
+    gradient = _saliency(batch, grader)
+    return _contrastive(batch, grader) * gradient / gradient.amax((2, 3, 4), keepdim=True).clamp_min(1e-30)
+
+
 def _winning(batch: _Batch, grader: GradingNetwork, combined: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
     """Winning probabilities of the maps that a finding is judged from, summed over channels.
 
@@ -162,6 +167,7 @@ _METHODS: Mapping[Method, Callable[[_Batch, GradingNetwork], Tensor]] = {
     Method.GUIDED_BACKPROPAGATION: _guided,
     Method.EXCITATION_BACKPROPAGATION: _excitation,
     Method.CONTRASTIVE_EXCITATION: _contrastive,
+    Method.GRADIENT_IN_EXCITATION: _gradient_in_excitation,
 }
 
 

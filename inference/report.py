@@ -15,7 +15,7 @@ from inference.volume import FloatArray, SagittalVolume, VoxelArray
 
 
 class Method(StrEnum):
-    """SpineNet's three visualisation methods, and the contrastive variant of the third."""
+    """SpineNet's three visualisation methods, the contrastive variant of the third, and that with the first."""
 
     GRADIENT_SALIENCY = "gradient_saliency"
     """Simonyan, Vedaldi, Zisserman 2014."""
@@ -25,6 +25,9 @@ class Method(StrEnum):
     """Zhang et al. 2016."""
     CONTRASTIVE_EXCITATION = "contrastive_excitation_backpropagation"
     """Zhang et al. 2016, section 3.3."""
+    GRADIENT_IN_EXCITATION = "gradient_in_contrastive_excitation"
+    """The gradient's magnitude times contrastive excitation, as Guided Grad-CAM (Selvaraju et al. 2017, section 3.2)
+    multiplies a map of pixels and a map of a class."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -140,13 +140,20 @@ def evaluate() -> None:
 @_SPIDER
 @_DOCS
 @click.option("--stacks", type=click.IntRange(min=1), help="Only the first so many stacks.")
+@click.option(
+    "--keep",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Folder for what is measured of each stack: a run that was stopped goes on from there.",
+)
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
 @_THREADS
-def evidence(data: Path, out: Path, stacks: int | None, device: str, threads: int) -> None:
+def evidence(  # noqa: PLR0913, PLR0917 - one for each option
+    data: Path, out: Path, stacks: int | None, keep: Path | None, device: str, threads: int
+) -> None:
     """Compare the methods that show where a grade comes from; writes evidence.md and evidence.png."""
     import torch
 
-    from inference.training import evidence_page, spider
+    from inference.training import evidence_page, evidence_run, spider
     from inference.weights import DeviceError, WeightsError, load_models
 
     patients = spider.stack_patients(data)[:stacks]
@@ -162,7 +169,7 @@ def evidence(data: Path, out: Path, stacks: int | None, device: str, threads: in
         f"{datetime.now(UTC):%Y-%m-%d}, `spinenode evaluate evidence --data {data} --out {out}{limit}`, "
         f"weights {models.identity.version} (sha256 {models.identity.sha256[:12]}), {models.device}."
     )
-    click.echo(evidence_page.write(evidence_page.evaluate(data, models, patients), out, heading))
+    click.echo(evidence_page.write(evidence_run.evaluate(data, models, patients, keep), out, heading))
 
 
 @evaluate.command("localisation", epilog="Example:  spinenode evaluate localisation --data spider --out docs")

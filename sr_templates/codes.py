@@ -125,6 +125,7 @@ EVIDENCE_METHOD: Mapping[Method, Code] = {
     Method.GUIDED_BACKPROPAGATION: private("GUIDED-BP", "Guided back-propagation"),
     Method.EXCITATION_BACKPROPAGATION: private("EXCITATION-BP", "Excitation back-propagation"),
     Method.CONTRASTIVE_EXCITATION: private("CONTRASTIVE-EBP", "Contrastive excitation back-propagation"),
+    Method.GRADIENT_IN_EXCITATION: private("GRAD-IN-EBP", "Gradient within contrastive excitation"),
 }
 """How a map of evidence was made. CID 217 has gradient saliency and class activation only."""
 

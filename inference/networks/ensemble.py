@@ -24,7 +24,7 @@ class Ensemble(GradingNetwork):
         super().__init__(
             **{name: first.config[name] for name in ("features", "findings", "scale")},
         )
-        self.cuts = nn.Identity()
+        del self.cuts
         self.members = nn.ModuleList(members)
         self.config = {"member": first.variant, "count": len(members), "arguments": first.config}
         self.summary_size = sum(member.summary_size for member in members)
@@ -32,6 +32,9 @@ class Ensemble(GradingNetwork):
     @property
     def _each(self) -> list[Any]:
         return list(self.members)
+
+    def forward(self, images: Tensor, slice_present: Tensor, zones: Tensor) -> Tensor:
+        return torch.stack([member(images, slice_present, zones) for member in self._each]).mean(0)
 
     def look(self, images: Tensor, slice_present: Tensor, zones: Tensor) -> Look:
         looks: list[Look] = [member.look(images, slice_present, zones) for member in self._each]

@@ -104,8 +104,17 @@ class DiscGrader(GradingNetwork):
         )
 
     def forward(self, images: Tensor, slice_present: Tensor, zones: Tensor) -> Tensor:
-        """As ``look`` -> (n, findings) severities; without the sides, so that each ReLU is used once."""
-        return self.severity(self.scores_of(*self.pooled(images, slice_present, zones)))
+        """As ``look`` -> (n, findings) severities; the marrow's are those of its sides, which are what is told.
+
+        Each ReLU is used once, as the visualisation methods ask.
+        """
+        near, far = self.pooled(images, slice_present, zones)
+        sides = self.sides_of(near)
+        scores = [
+            sides[:, MARROW.index(finding), None] if finding in MARROW else self._score(finding, far)
+            for finding in self.findings
+        ]
+        return self.severity(torch.cat(scores, 1))
 
     def look(self, images: Tensor, slice_present: Tensor, zones: Tensor) -> Look:
         near, far = self.pooled(images, slice_present, zones)
@@ -127,11 +136,13 @@ class DiscGrader(GradingNetwork):
 
     def scores_of(self, near: Tensor, far: Tensor) -> Tensor:
         """What ``pooled`` gave -> (n, columns) scores."""
-        scores = []
-        for finding, branch in zip(self.findings, self.branches, strict=True):
-            of_map = near if finding in MARROW else far
-            scores.append(branch(of_map[:, list(_PLACES[finding])].flatten(1)))
+        scores = [self._score(finding, near if finding in MARROW else far) for finding in self.findings]
         return torch.cat(scores, 1).float()
+
+    def _score(self, finding: Finding, pooled: Tensor) -> Tensor:
+        """(n, columns) of one finding, from its own regions."""
+        scores: Tensor = self.branches[self.findings.index(finding)](pooled[:, list(_PLACES[finding])].flatten(1))
+        return scores
 
     def sides_of(self, near: Tensor) -> Tensor:
         """What ``pooled`` gave of the last map but one -> (n, 2): how changed the marrow above and below looks.
@@ -142,9 +153,11 @@ class DiscGrader(GradingNetwork):
         if MARROW[0] not in self.findings:
             return near.new_zeros((len(near), len(MARROW))).float()
         branches = [self.branches[self.findings.index(finding)] for finding in MARROW]
-        pooled = [near[:, list(_PLACES[finding])].flatten(1) for finding in MARROW]
-        judged = [torch.stack([branch(each) for branch in branches]).mean(0) for each in pooled]
-        return torch.cat(judged, 1).float()
+        pooled = torch.cat(
+            [near[:, list(_PLACES[finding])].flatten(1) for finding in MARROW]
+        )  # one side after the other
+        judged = torch.stack([branch(pooled) for branch in branches]).mean(0)
+        return judged.reshape(len(MARROW), len(near)).T.float()
 
     def looked_at(self, slice_present: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """(n, 9) bool -> disc, position and weight of each slice that passes the trunk, in the order of its batch."""

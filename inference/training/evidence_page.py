@@ -4,79 +4,25 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
-from tqdm import tqdm
 
-from inference import evidence
-from inference.discs import SLICES
-from inference.grades import TITLES, Finding
-from inference.networks.odds import LEARNED
+from inference.grades import TITLES
 from inference.report import Method
 from inference.training import evidence_sanity
 from inference.training.evidence_regions import REGIONS
+from inference.training.evidence_run import Scores
 from inference.training.evidence_sanity import FRACTIONS, CurveRow, RandomisedRow
-from inference.training.evidence_scores import BASELINE, Row, by_patient, locate, read
-from inference.volume import FloatArray, VoxelArray
-from inference.weights import Models
+from inference.training.evidence_scores import BASELINE, Row, by_patient
+from inference.volume import FloatArray
 
-SANITY_STACKS = 3
-"""Deletion and randomisation are looked at on so many stacks only: they cost a minute each."""
 MOST_ALIKE = 0.5
 """A map that ranks its cells more like this after all weights are random shows something else than what was learned."""
 START, END = "<!-- figures: written by `spinenode evaluate evidence` -->", "<!-- end of figures -->"
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Scores:
-    """All rows of one evaluation."""
-
-    located: list[Row] = field(default_factory=list)
-    curves: list[CurveRow] = field(default_factory=list)
-    randomised: list[RandomisedRow] = field(default_factory=list)
-    mean_maps: dict[tuple[Method, Finding], FloatArray] = field(default_factory=dict)
-    """(28, 56) mid-slice maps summed over discs, each scaled to sum to 1."""
-    mean_regions: dict[Finding, FloatArray] = field(default_factory=dict)
-    discs: list[int] = field(default_factory=list)
-    missed: list[int] = field(default_factory=list)
-    """Per stack."""
-
-
-def evaluate(root: Path, models: Models, patients: Sequence[int], sanity_stacks: int = SANITY_STACKS) -> Scores:
-    """Run everything: all patients for the places, the first ``sanity_stacks`` of them for the sanity checks."""
-    scores = Scores()
-    chance = np.random.default_rng(0)
-    whole = torch.ones(1, SLICES, dtype=torch.bool, device=models.grader.device)
-    weights = np.asarray(models.grader.slice_shares(whole)[0].cpu(), np.float64)
-    for number, patient in enumerate(tqdm(patients, desc="stacks")):
-        stack = read(root, patient, models)
-        scores.discs.append(len(stack.disc_volumes))
-        scores.missed.append(stack.missed)
-        maps = {each: evidence.in_cells(stack.disc_volumes, models.grader, stack.grades, each) for each in Method}
-        scores.located.extend(locate(stack, maps, weights))
-        _add_means(scores, maps, stack.regions)
-        if number < sanity_stacks:
-            scores.curves.extend(evidence_sanity.curves(stack, maps, models.grader, chance))
-            scores.randomised.extend(evidence_sanity.randomise(stack, maps, models.grader))
-    return scores
-
-
-def _add_means(scores: Scores, maps: Mapping[Method, VoxelArray], regions: Sequence[Mapping[str, FloatArray]]) -> None:
-    for finding, name in REGIONS.items():
-        middle = [each[name][len(each[name]) // 2] for each in regions]
-        scores.mean_regions[finding] = scores.mean_regions.get(finding, np.zeros((28, 56))) + np.sum(middle, axis=0)
-        for method, of_method in maps.items():
-            mid_slices = of_method[LEARNED.index(finding)][:, 4].astype(np.float64)
-            total = mid_slices.sum(axis=(1, 2), keepdims=True)
-            shares = (mid_slices / np.where(total > 0, total, 1)).sum(axis=0)
-            key = method, finding
-            scores.mean_maps[key] = scores.mean_maps.get(key, np.zeros((28, 56))) + shares
 
 
 def best(scores: Scores) -> Method | None:
@@ -140,6 +86,9 @@ def tables(scores: Scores) -> list[str]:
         _places(scores.located, lambda row: row.energy),
         "**The same over abnormal grades only**, whose maps are shown (pointing game / energy, number of maps).",
         _abnormal(scores.located),
+        "**Mean of pointing game and of energy, by halves of the stacks**: the methods' details were decided on the "
+        "first half (every other stack, from the first on); the second was looked at when nothing was left to decide.",
+        _halves(scores.located),
         f"**Deletion, insertion, randomisation** ({len({row.patient for row in scores.randomised})} stacks): score of "
         "the class said below random order as cells are deleted, above it as they are shown (mean over 2-40 % of the "
         "cells), and beyond what the centre Gaussian does on the same disc and grading; rank correlation "
@@ -167,6 +116,20 @@ def _abnormal(rows: Sequence[Row]) -> str:
             each = [row for row in rows if row.map == name and row.finding is finding and row.abnormal]
             pair = np.mean([(row.pointing, row.energy) for row in each], axis=0) if each else (np.nan, np.nan)
             cells.append(f"{pair[0]:.2f} / {pair[1]:.2f} ({len(each)})" if each else "-")
+        lines.append(_line([_words(name), *cells]))
+    return "\n".join(lines)
+
+
+def _halves(rows: Sequence[Row]) -> str:
+    patients = sorted({row.patient for row in rows})
+    lines = _head(["map", "pointing, first half", "second half", "energy, first half", "second half"])
+    for name in dict.fromkeys(row.map for row in rows):
+        cells = []
+        for value in ("pointing", "energy"):
+            for half in (patients[0::2], patients[1::2]):
+                of_map = [row for row in rows if row.map == name and row.patient in half]
+                of_findings = [[getattr(row, value) for row in of_map if row.finding is finding] for finding in REGIONS]
+                cells.append(f"{np.mean([np.mean(each) for each in of_findings]):.2f}" if of_map else "-")
         lines.append(_line([_words(name), *cells]))
     return "\n".join(lines)
 

@@ -9,8 +9,8 @@ import pytest
 
 from inference.evidence import DEFAULT_METHOD
 from inference.report import Method
-from inference.training import evidence_page, spider
-from inference.training.evidence_page import Scores
+from inference.training import evidence_page, evidence_run, spider
+from inference.training.evidence_run import Scores
 from inference.training.evidence_scores import BASELINE, UNIFORM
 from inference.weights import load_models
 
@@ -20,7 +20,7 @@ pytestmark = [pytest.mark.realdata, pytest.mark.slow, pytest.mark.timeout(600)]
 @pytest.fixture(scope="module")
 def scores(data_root: Path) -> Scores:
     root = data_root / "spider"
-    return evidence_page.evaluate(root, load_models("cpu"), spider.stack_patients(root)[:3], sanity_stacks=3)
+    return evidence_run.evaluate(root, load_models("cpu"), spider.stack_patients(root)[:3], sanity_stacks=3)
 
 
 def _mean_energy(scores: Scores, name: str) -> float:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from inference.training import evidence_page
+from inference.training import evidence_page, evidence_run
 from node.__main__ import main
 
 
@@ -23,7 +23,7 @@ def test_figures_stand_under_their_date_command_and_weights(tmp_path: Path, monk
     for patient in (3, 5):
         (tmp_path / "stacks" / f"{patient}_t2_SPACE_mask.nii.gz").touch()
     asked: list[tuple[int, ...]] = []
-    monkeypatch.setattr(evidence_page, "evaluate", lambda root, models, patients: asked.append(patients))
+    monkeypatch.setattr(evidence_run, "evaluate", lambda root, models, patients, kept: asked.append(patients))
     monkeypatch.setattr(evidence_page, "write", lambda scores, out, heading: heading)
     answer = CliRunner().invoke(
         main, ["evaluate", "evidence", "--data", str(tmp_path), "--stacks", "1", "--device", "cpu"]
