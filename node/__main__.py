@@ -205,12 +205,16 @@ def give_up(study: str, config: Path | None) -> None:
 @click.option("--ae-title", type=_AeTitle(), help="and an AE title.")
 @CONFIG
 def echo(archive: str | None, host: str | None, port: int | None, ae_title: str | None, config: Path | None) -> None:
-    """Ask an archive, or all of the settings, whether it answers (C-ECHO) and which of our results it would take."""
+    """Ask an archive, or all peers of the settings, whether they answer (C-ECHO) and what they accept.
+
+    Of archives that is our results and the proof of them, of those who send the question how many images there are.
+    """
     from node import echo as echoes
     from node import sender
 
     loaded = _load(config)
-    if archive is None and host is None and loaded.archives:
+    asked = () if archive or host else tuple(one for one in loaded.senders if one.query_host)
+    if archive is None and host is None and (loaded.archives or asked):
         targets = loaded.archives
     else:
         targets = (_archive(loaded, archive, host, port, ae_title),)
@@ -220,6 +224,11 @@ def echo(archive: str | None, host: str | None, port: int | None, ae_title: str 
             click.echo("\n".join(echoes.about(target, loaded.delivery.connect_timeout_s)))
         except sender.SendError as error:
             silent.append(f"{target.name}: {error}")
+    for one in asked:
+        try:
+            click.echo("\n".join(echoes.about_sender(one, loaded.receiver.ae_title)))
+        except sender.SendError as error:
+            silent.append(f"{one.ae_title}, which sends: {error}")
     if silent:
         raise click.ClickException("\n".join(silent))
 

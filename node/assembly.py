@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
-from node.records import OpenStudy, SeriesCount
+from node.records import ArchiveCounts, OpenStudy, SeriesCount
 
 LAST_OF_ALL = datetime.max.replace(tzinfo=UTC)
 
@@ -61,16 +61,17 @@ class Untold:
     """The archive may still answer."""
 
 
-def compare(received: Iterable[SeriesCount], archive: Iterable[SeriesCount]) -> Comparison | Untold:
+def compare(received: Iterable[SeriesCount], archive: ArchiveCounts) -> Comparison | Untold:
     """Counts of the series that came beside the archive's.
 
     Images are missing as soon as the archive has more of one series; that none are missing it must have told of every
-    series that came. A number smaller than what came is none: the archive does not know all that there is.
+    series that came, or of as many images of the study as came. A number smaller than what came is none: the archive does
+    not know all that there is.
     """
     came = {series.series_instance_uid: series.instance_count or 0 for series in received}
     missing = expected = not_begun = 0
     lacking, told = set(), set()
-    for series in archive:
+    for series in archive.series:
         if series.series_instance_uid not in came:
             not_begun += series.modality == "MR"
         elif series.instance_count is not None and series.instance_count >= came[series.series_instance_uid]:
@@ -80,10 +81,20 @@ def compare(received: Iterable[SeriesCount], archive: Iterable[SeriesCount]) -> 
             if came[series.series_instance_uid] < series.instance_count:
                 lacking.add(series.series_instance_uid)
     if not missing and (not came or told != set(came)):
-        return Untold(why="the sending archive tells no counts")
+        return _by_study(sum(came.values()), archive.study, not_begun)
     return Comparison(
         missing=missing, expected=expected, mr_series_not_begun=not_begun, series_lacking=frozenset(lacking)
     )
+
+
+def _by_study(came: int, told: int | None, mr_series_not_begun: int) -> Comparison | Untold:
+    """A study that is not told of by series. More of it than came may be what the archive does not send on."""
+    if told is None or told < came or not came:
+        return Untold(why="the sending archive tells no counts")
+    if told > came:
+        why = f"the sending archive has {told - came} more images of the study, and does not tell of which series"
+        return Untold(why=why)
+    return Comparison(missing=0, expected=told, mr_series_not_begun=mr_series_not_begun)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -59,7 +59,7 @@ def _dispatch(settings: Settings, stop: threading.Event, on_ready: Callable[[], 
     asked = [item for item in settings.senders if item.query_host]
     enquiries = Enquiries(
         ledger,
-        lambda sender, uid: query.series_counts(sender, settings.receiver.ae_title, uid),
+        lambda sender, uid: query.image_counts(sender, settings.receiver.ae_title, uid),
         ae_titles=[item.ae_title for item in asked],
     )
     ticks = Ticks(

@@ -1,18 +1,19 @@
-"""Asks an archive whether it answers, and which of the objects that this node makes it would take."""
+"""Asks archives, and those who send studies, whether they answer, and what of what this node needs they accept."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from pynetdicom.presentation import build_context
 
-from node import sender
+from node import query, sender
 from node.archive_security import way_there
 from node.association import associate, leave
 from node.outlets import outlet_of
 from node.retry import Failure, judge
+from node.settings import SenderSettings
 from node.settings_delivery import ArchiveSettings
 
 VERIFICATION = UID("1.2.840.10008.1.1")
@@ -23,6 +24,10 @@ RESULT_CLASSES = tuple(
 """Comprehensive 3D, Comprehensive, Enhanced and Basic Text SR; Secondary Capture of one frame and of several in
 true colour; Grayscale Softcopy Presentation State; Key Object Selection; Encapsulated PDF; Segmentation; Parametric Map
 (PS3.4 section B.5)."""
+COMMITMENT = UID("1.2.840.10008.1.20.1")
+STUDY_ROOT_FIND = UID("1.2.840.10008.5.1.4.1.2.2.1")
+ASKED_OF_ARCHIVES = (*RESULT_CLASSES, COMMITMENT, STUDY_ROOT_FIND)
+"""What is sent to them, and the two services by which they prove that they hold it."""
 ANSWER_WITHIN_S = 30
 
 
@@ -39,20 +44,20 @@ class Answer:
     refused: tuple[str, ...]
 
 
-def ask(peer: sender.Peer) -> Answer:
-    """A C-ECHO over an association that proposes every SOP class of our results.
+def ask(peer: sender.Peer, wanted: Sequence[UID] = ASKED_OF_ARCHIVES) -> Answer:
+    """A C-ECHO over an association that proposes every SOP class that is wanted.
 
     Raises:
         sender.SendError: no association, or no answer; the message says why.
     """
     syntaxes = (ExplicitVRLittleEndian, ImplicitVRLittleEndian)
     contexts = [build_context(VERIFICATION)]
-    contexts += [build_context(sop_class, syntax) for sop_class in RESULT_CLASSES for syntax in syntaxes]
+    contexts += [build_context(sop_class, syntax) for sop_class in wanted for syntax in syntaxes]
     association = associate(peer, contexts, answer_within_s=ANSWER_WITHIN_S)
     if isinstance(association, Failure):
         if not association.class_refused:
             raise sender.SendError(association.what)
-        return Answer(status=sender.echo(peer), implementation="", accepted=(), refused=_names(RESULT_CLASSES))
+        return Answer(status=sender.echo(peer), implementation="", accepted=(), refused=_names(wanted))
     try:
         accepted: dict[UID, list[str]] = {}
         for context in association.accepted_contexts:
@@ -64,8 +69,8 @@ def ask(peer: sender.Peer) -> Answer:
     return Answer(
         status="no C-ECHO: it does not accept the Verification SOP Class" if code is None else judge(int(code))[1],
         implementation=str(version or ""),
-        accepted=tuple((item.name, tuple(accepted[item])) for item in RESULT_CLASSES if item in accepted),
-        refused=_names(item for item in RESULT_CLASSES if item not in accepted),
+        accepted=tuple((item.name, tuple(accepted[item])) for item in wanted if item in accepted),
+        refused=_names(item for item in wanted if item not in accepted),
     )
 
 
@@ -84,6 +89,16 @@ def about(archive: ArchiveSettings, connect_timeout_s: float) -> list[str]:
         peer = sender.peer_of(archive, connect_timeout_s)
         told += lines(archive.name, peer, ask(peer))
     return told
+
+
+def about_sender(asked: SenderSettings, our_ae_title: str) -> list[str]:
+    """What one that sends studies says, and is asked how many images they have.
+
+    Raises:
+        sender.SendError: it does not answer; the message says why.
+    """
+    peer = query.peer_of(asked, our_ae_title)
+    return lines(f"{asked.ae_title}, which sends", peer, ask(peer, [STUDY_ROOT_FIND]))
 
 
 def _names(classes: Iterable[UID]) -> tuple[str, ...]:

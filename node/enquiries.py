@@ -15,7 +15,7 @@ from node import assembly
 from node.assembly import Comparison, Untold
 from node.ledger import Ledger
 from node.query import QueryError
-from node.records import OpenStudy, SeriesCount
+from node.records import ArchiveCounts, OpenStudy
 from node.settings import SenderSettings
 
 ASK_AFTER = timedelta(seconds=2)
@@ -27,7 +27,7 @@ _AWAITED = "the sending archive did not answer in time"
 
 _log = logging.getLogger(__name__)
 
-AskArchive = Callable[[SenderSettings, str], tuple[SeriesCount, ...]]
+AskArchive = Callable[[SenderSettings, str], ArchiveCounts]
 """Sender and Study Instance UID to counts; raises ``QueryError``."""
 
 

@@ -13,7 +13,7 @@ from pynetdicom.sop_class import (  # type: ignore[attr-defined]
 )
 
 from node.association import Peer, associate, leave
-from node.records import SeriesCount
+from node.records import ArchiveCounts, SeriesCount
 from node.retry import Failure
 from node.settings import SenderSettings
 from node.transport_security import ClientTls
@@ -33,40 +33,56 @@ class QueryError(Exception):
     """The archive did not tell; the message says why, without identifiers."""
 
 
-def series_counts(sender: SenderSettings, our_ae_title: str, study_instance_uid: str) -> tuple[SeriesCount, ...]:
+def image_counts(sender: SenderSettings, our_ae_title: str, study_instance_uid: str) -> ArchiveCounts:
     """C-FIND at SERIES level: NumberOfSeriesRelatedInstances (PS3.4 section C.6.2.1.3), None where it is not told.
+
+    Where it is not told of every series, at STUDY level too: NumberOfStudyRelatedInstances (section C.6.2.1.2).
 
     Raises:
         QueryError
     """
-    peer = _peer_of(sender, our_ae_title)
-    where = peer.address
+    peer = peer_of(sender, our_ae_title)
     contexts = [build_context(StudyRootQueryRetrieveInformationModelFind)]
     association = associate(peer, contexts, answer_within_s=ANSWER_WITHIN_S)
     if isinstance(association, Failure):
-        raise QueryError(f"{where} makes no association for queries: {association.what}")
+        raise QueryError(f"{peer.address} makes no association for queries: {association.what}")
     try:
-        found: list[SeriesCount] = []
-        deadline = time.monotonic() + ALL_ANSWERS_WITHIN_S
-        for status, answer in association.send_c_find(
-            _question(study_instance_uid), StudyRootQueryRetrieveInformationModelFind
-        ):
-            code = status.get("Status")
-            if time.monotonic() > deadline:
-                association.abort()
-                raise QueryError(f"{where} {_ENDLESS}")
-            if code in _PENDING and answer is not None and len(found) < MOST_SERIES:
-                found.append(_count(answer))
-            elif code != _SUCCESS and code not in _PENDING:
-                raise QueryError(f"{where} ended the query" + (f" with 0x{code:04X}" if code is not None else ""))
-        return tuple(found)
+        found = _found(association, _about_series(study_instance_uid), peer.address)
+        series = tuple(_count(answer) for answer in found)
+        if series and all(one.instance_count is not None for one in series):
+            return ArchiveCounts(series=series)
+        return ArchiveCounts(series=series, study=_of_study(association, study_instance_uid, peer.address))
     except RuntimeError as error:
-        raise QueryError(f"{where} ended the association") from error
+        raise QueryError(f"{peer.address} ended the association") from error
     finally:
         leave(association)
 
 
-def _peer_of(sender: SenderSettings, our_ae_title: str) -> Peer:
+def _of_study(association: Association, study_instance_uid: str, where: str) -> int | None:
+    try:
+        studies = _found(association, _about_study(study_instance_uid), where)
+    except QueryError:  # it told of the series, and that it has no answer to this question is one
+        return None
+    return _number(studies[0], "NumberOfStudyRelatedInstances") if len(studies) == 1 else None
+
+
+def _found(association: Association, question: Dataset, where: str) -> list[Dataset]:
+    found: list[Dataset] = []
+    deadline = time.monotonic() + ALL_ANSWERS_WITHIN_S
+    for status, answer in association.send_c_find(question, StudyRootQueryRetrieveInformationModelFind):
+        code = status.get("Status")
+        if time.monotonic() > deadline:
+            association.abort()
+            raise QueryError(f"{where} {_ENDLESS}")
+        if code in _PENDING and answer is not None and len(found) < MOST_SERIES:
+            found.append(answer)
+        elif code != _SUCCESS and code not in _PENDING:
+            raise QueryError(f"{where} ended the query" + (f" with 0x{code:04X}" if code is not None else ""))
+    return found
+
+
+def peer_of(sender: SenderSettings, our_ae_title: str) -> Peer:
+    """The archive that sends, as one that is asked."""
     tls = ClientTls(
         ca_file=sender.query_tls_ca_file,
         certificate_file=sender.query_tls_certificate_file,
@@ -126,7 +142,7 @@ def _objects(association: Association, study: str, series: str, sop_instance_uid
         raise QueryError("it ended the association") from error
 
 
-def _question(study_instance_uid: str) -> Dataset:
+def _about_series(study_instance_uid: str) -> Dataset:
     question = Dataset()
     question.QueryRetrieveLevel = "SERIES"
     question.StudyInstanceUID = study_instance_uid
@@ -136,13 +152,25 @@ def _question(study_instance_uid: str) -> Dataset:
     return question
 
 
+def _about_study(study_instance_uid: str) -> Dataset:
+    question = Dataset()
+    question.QueryRetrieveLevel = "STUDY"
+    question.StudyInstanceUID = study_instance_uid
+    question.NumberOfStudyRelatedInstances = ""
+    return question
+
+
 def _count(answer: Dataset) -> SeriesCount:
-    try:
-        told = str(answer.get("NumberOfSeriesRelatedInstances", "") or "").strip()
-    except (ValueError, TypeError, OverflowError):  # pydicom's words for what is no number
-        told = ""
     return SeriesCount(
         series_instance_uid=str(answer.get("SeriesInstanceUID", "")),
         modality=str(answer.get("Modality", "") or ""),
-        instance_count=int(told) if told.isdecimal() else None,
+        instance_count=_number(answer, "NumberOfSeriesRelatedInstances"),
     )
+
+
+def _number(answer: Dataset, keyword: str) -> int | None:
+    try:
+        told = str(answer.get(keyword, "") or "").strip()
+    except (ValueError, TypeError, OverflowError):  # pydicom's words for what is no number
+        told = ""
+    return int(told) if told.isdecimal() else None

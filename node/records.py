@@ -112,6 +112,15 @@ class SeriesCount:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class ArchiveCounts:
+    """How many images of a study an archive says that it has."""
+
+    series: tuple[SeriesCount, ...]
+    study: int | None = None
+    """Of the whole study; asked for only where it does not tell of every series."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class StudyRecord:
     """One generation of a study. ``study_id`` is the only name of it that jobs and logs use."""
 

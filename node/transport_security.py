@@ -1,4 +1,4 @@
-"""TLS as DICOM asks for it: the Non-Downgrading BCP 195 TLS Secure Transport Connection Profile (PS3.15 section B.10).
+"""TLS as DICOM asks for it: the BCP 195 RFC 8996, 9325 TLS Secure Transport Connection Profile (PS3.15 section B.12).
 
 TLS 1.2 or newer, ciphers with forward secrecy and authenticated encryption only, no compression, no renegotiation.
 """
@@ -13,8 +13,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20:DHE+AESGCM:!aNULL:!PSK:!SRP"
-"""Of TLS 1.2; those of TLS 1.3 are all good. PS3.15 section B.10 names ECDHE and DHE with AES-GCM."""
+CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20:!aNULL:!PSK:!SRP"
+"""Of TLS 1.2; those of TLS 1.3 are all good. RFC 9325 section 4.2 names ECDHE with AES-GCM, and section 4.1 advises against
+DHE; whoever keeps to the older profiles of DICOM (section B.10) speaks ECDHE too."""
 MINIMUM_VERSION = ssl.TLSVersion.TLSv1_2
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from node.query import QueryError, series_counts
+from node.query import QueryError, image_counts
 from node.settings import SenderSettings
 from tests import orthanc_process
 from tests.node_process import free_port
@@ -30,17 +30,17 @@ def test_orthanc_tells_how_many_images_each_series_has(require_program: Callable
     with orthanc_process.running(require_program("Orthanc"), tmp_path / "orthanc") as orthanc:
         orthanc.upload(images)
         orthanc.ask_put("/modalities/spinenode", {"AET": "SPINENODE", "Host": "127.0.0.1", "Port": 104})
-        found = series_counts(sender(orthanc.dicom_port), "SPINENODE", "1.2.3")
+        found = image_counts(sender(orthanc.dicom_port), "SPINENODE", "1.2.3").series
         assert {(item.series_instance_uid, item.modality, item.instance_count) for item in found} == {
             ("1.2.3.1", "MR", 5),
             ("1.2.3.2", "MR", 2),
         }
-        assert series_counts(sender(orthanc.dicom_port), "SPINENODE", "1.2.3.4.5") == ()
+        assert image_counts(sender(orthanc.dicom_port), "SPINENODE", "1.2.3.4.5").series == ()
 
 
 @pytest.mark.filterwarnings("ignore:.*unclosed <socket", "ignore::pytest.PytestUnraisableExceptionWarning")
 def test_an_archive_that_is_not_there_is_named() -> None:
     port = free_port()
     with pytest.raises(QueryError, match=rf"ORTHANC@127\.0\.0\.1:{port} makes no association"):
-        series_counts(sender(port), "SPINENODE", "1.2.3")
+        image_counts(sender(port), "SPINENODE", "1.2.3")
     gc.collect()  # pynetdicom leaves the socket to it

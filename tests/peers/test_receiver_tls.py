@@ -88,8 +88,9 @@ def test_plain_dicom_on_the_tls_port_gets_no_answer(receiver: Receiver, require_
         ("-tls1_2", "-cipher", "AES256-SHA256"),
         ("-tls1_2", "-cipher", "AES128-GCM-SHA256"),
         ("-tls1_2", "-cipher", "ECDHE-RSA-AES256-SHA384"),
+        ("-tls1_2", "-cipher", "DHE-RSA-AES256-GCM-SHA384"),
     ],
-    ids=["TLS 1.1", "CBC", "no forward secrecy", "no authenticated encryption"],
+    ids=["TLS 1.1", "CBC", "no forward secrecy", "no authenticated encryption", "finite fields"],
 )
 def test_what_the_profile_forbids_is_refused(receiver: Receiver, require_program: Find, offer: tuple[str, ...]) -> None:
     command = [require_program("openssl"), "s_client", "-connect", f"127.0.0.1:{receiver.tls_port}", *offer]

@@ -176,7 +176,7 @@ class TestGuarded:
         answers(archive(guarded, tls=True, **secured), *written(tmp_path, "2.25.65"))
         asked = {"ae_title": AE_TITLE, "query_host": "127.0.0.1", "query_port": guarded.dicom_port, "query_tls": True}
         sender = SenderSettings.model_validate(asked | {f"query_{key}": file for key, file in secured.items()})
-        (series,) = query.series_counts(sender, "SPINENODE", "2.25.65")
+        (series,) = query.image_counts(sender, "SPINENODE", "2.25.65").series
         assert series.instance_count == 2
 
     def test_without_a_certificate_of_ours_it_refuses_and_that_is_said(

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from node.assembly import LAST_OF_ALL, Comparison, EarlyStart, Rules, Seen, Untold, compare, due, waiting
-from node.records import OpenStudy, SeriesCount
+from node.records import ArchiveCounts, OpenStudy, SeriesCount
 
 NOON = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 
@@ -26,6 +26,10 @@ def study(first: datetime, last: datetime, images: int = 15, *, sender: str = "S
 
 def series(uid: str, count: int | None, modality: str = "MR") -> SeriesCount:
     return SeriesCount(series_instance_uid=uid, modality=modality, instance_count=count)
+
+
+def told(*by_series: SeriesCount, study: int | None = None) -> ArchiveCounts:
+    return ArchiveCounts(series=by_series, study=study)
 
 
 def test_a_study_that_was_quiet_for_the_quiet_time_closes_and_says_so() -> None:
@@ -115,33 +119,49 @@ def test_a_sender_can_have_a_quiet_time_of_its_own() -> None:
 
 class TestCompare:
     def test_what_the_series_that_began_still_lack_is_missing(self) -> None:
-        known = compare([series("1", 10), series("2", 3)], [series("1", 15), series("2", 3)])
+        known = compare([series("1", 10), series("2", 3)], told(series("1", 15), series("2", 3)))
         assert known == Comparison(missing=5, expected=18, mr_series_not_begun=0, series_lacking=frozenset({"1"}))
 
     NOTHING_TOLD = Untold(why="the sending archive tells no counts")
 
     def test_an_archive_that_tells_fewer_than_came_does_not_know_all_that_there_is(self) -> None:
-        assert compare([series("1", 20)], [series("1", 15)]) == self.NOTHING_TOLD
+        assert compare([series("1", 20)], told(series("1", 15))) == self.NOTHING_TOLD
 
     def test_an_archive_that_tells_nothing_does_not_make_a_study_whole(self) -> None:
-        assert compare([series("1", 10)], []) == self.NOTHING_TOLD
-        assert compare([series("1", 10)], [series("1", None)]) == self.NOTHING_TOLD
-        assert compare([series("1", 10)], [series("9", 10)]) == self.NOTHING_TOLD
-        assert compare([], []) == self.NOTHING_TOLD
+        assert compare([series("1", 10)], told()) == self.NOTHING_TOLD
+        assert compare([series("1", 10)], told(series("1", None))) == self.NOTHING_TOLD
+        assert compare([series("1", 10)], told(series("9", 10))) == self.NOTHING_TOLD
+        assert compare([], told()) == self.NOTHING_TOLD
 
     def test_one_series_without_a_number_is_enough_not_to_know_that_all_is_here(self) -> None:
         came = [series("1", 10), series("2", 5)]
-        assert compare(came, [series("1", 10), series("2", None)]) == self.NOTHING_TOLD
-        assert compare(came, [series("1", 10)]) == self.NOTHING_TOLD
+        assert compare(came, told(series("1", 10), series("2", None))) == self.NOTHING_TOLD
+        assert compare(came, told(series("1", 10))) == self.NOTHING_TOLD
 
     def test_images_that_are_missing_for_sure_are_missing_whatever_is_not_told_of_others(self) -> None:
-        known = compare([series("1", 10), series("2", 5)], [series("1", 12), series("2", None)])
+        known = compare([series("1", 10), series("2", 5)], told(series("1", 12), series("2", None)))
         assert known == Comparison(missing=2, expected=12, mr_series_not_begun=0, series_lacking=frozenset({"1"}))
 
     def test_series_that_did_not_begin_are_counted_where_they_are_mr(self) -> None:
         archive = [series("1", 10), series("2", 30), series("3", 1, "SR")]
-        known = compare([series("1", 10)], archive)
+        known = compare([series("1", 10)], told(*archive))
         assert known == Comparison(missing=0, expected=10, mr_series_not_begun=1)
+
+    def test_the_number_of_the_whole_study_will_do_where_none_is_told_of_its_series(self) -> None:
+        came = [series("1", 10), series("2", 5)]
+        assert compare(came, told(series("1", None), study=15)) == Comparison(
+            missing=0, expected=15, mr_series_not_begun=0
+        )
+
+    def test_more_images_of_the_study_than_came_are_told_and_not_waited_for(self) -> None:
+        """They may be reports or series that the archive does not send on."""
+        known = compare([series("1", 10)], told(study=17))
+        why = "the sending archive has 7 more images of the study, and does not tell of which series"
+        assert known == Untold(why=why)
+
+    def test_a_number_of_the_study_below_what_came_is_none(self) -> None:
+        assert compare([series("1", 10)], told(study=9)) == self.NOTHING_TOLD
+        assert compare([], told(study=0)) == self.NOTHING_TOLD
 
 
 class TestDueWithTheArchivesCount:

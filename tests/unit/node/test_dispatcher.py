@@ -12,7 +12,7 @@ from node.dispatcher import close_studies
 from node.enquiries import Enquiries
 from node.ledger import Ledger, open_ledger
 from node.looks import Looks
-from node.records import StudyState
+from node.records import ArchiveCounts, StudyState
 from node.settings import SenderSettings, Settings
 from tests.unit.node.sending_bench import NOON, Bench
 
@@ -25,7 +25,7 @@ def ledger(tmp_path: Path) -> Iterator[Ledger]:
 
 
 def nobody_to_ask(ledger: Ledger) -> Enquiries:
-    return Enquiries(ledger, lambda _sender, _uid: (), ae_titles=())
+    return Enquiries(ledger, lambda _sender, _uid: ArchiveCounts(series=()), ae_titles=())
 
 
 def test_a_study_closes_when_it_has_been_quiet_and_not_before(tmp_path: Path, ledger: Ledger) -> None:
@@ -55,7 +55,7 @@ def test_a_study_with_a_short_quiet_time_is_asked_about_before_it_closes(tmp_pat
     bench = Bench(tmp_path, ledger, {})
     asked = SenderSettings(ae_title="MODALITY", query_host="127.0.0.1", quiet_s=1)
     settings = Settings(senders=(asked,))
-    enquiries = Enquiries(ledger, lambda _sender, _uid: (), ae_titles=["MODALITY"])
+    enquiries = Enquiries(ledger, lambda _sender, _uid: ArchiveCounts(series=()), ae_titles=["MODALITY"])
     looks = Looks(ledger, bench.spool)
     close_studies(ledger, settings, lambda: NOON + timedelta(seconds=1.5), enquiries, looks)
     assert bench.state is StudyState.RECEIVING

@@ -8,7 +8,7 @@ from node.assembly import Comparison, Untold
 from node.enquiries import Enquiries
 from node.ledger import Ledger
 from node.query import QueryError
-from node.records import OpenStudy, SeriesCount
+from node.records import ArchiveCounts, OpenStudy, SeriesCount
 from node.settings import SenderSettings
 from tests.unit.node.received_instances import after, image
 
@@ -23,11 +23,12 @@ class Archive:
         self.count = count
         self.asked: list[str] = []
 
-    def __call__(self, sender: SenderSettings, study_instance_uid: str) -> tuple[SeriesCount, ...]:
+    def __call__(self, sender: SenderSettings, study_instance_uid: str) -> ArchiveCounts:
         self.asked.append(study_instance_uid)
         if self.count is None:
             raise QueryError("it does not answer")
-        return (SeriesCount(series_instance_uid="1.2.3.1", modality="MR", instance_count=self.count),)
+        series = SeriesCount(series_instance_uid="1.2.3.1", modality="MR", instance_count=self.count)
+        return ArchiveCounts(series=(series,))
 
 
 def enquiries_of(ledger: Ledger, archive: Archive) -> Enquiries:

@@ -16,7 +16,7 @@ from node.dispatcher import close_studies
 from node.enquiries import Enquiries
 from node.ledger import open_ledger
 from node.looks import Looks
-from node.records import ReceivedInstance, StudyRecord, StudyState
+from node.records import ArchiveCounts, ReceivedInstance, StudyRecord, StudyState
 from node.settings import Settings
 from node.spool import Spool
 from tests.unit.node.received_instances import NOON, after
@@ -63,7 +63,7 @@ class Node:
 
     def close(self, at: datetime) -> StudyRecord:
         """What the newest generation is after a look at this moment."""
-        nobody = Enquiries(self.ledger, lambda _sender, _uid: (), ae_titles=())
+        nobody = Enquiries(self.ledger, lambda _sender, _uid: ArchiveCounts(series=()), ae_titles=())
         close_studies(self.ledger, self.settings, lambda: at, nobody, self.looks)
         return self.newest
 

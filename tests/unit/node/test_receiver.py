@@ -89,10 +89,15 @@ def test_every_storage_class_and_transfer_syntax_is_accepted(
     assert accepted[UID(sop_class)] == syntaxes[0]
 
 
-def test_a_service_that_it_does_not_give_is_refused(receiver: Receiver) -> None:
-    study_root_find = "1.2.840.10008.5.1.4.1.2.2.1"
-    association = associate(receiver, sop_class=study_root_find)
-    assert [context.abstract_syntax for context in association.rejected_contexts] == [study_root_find]
+@pytest.mark.parametrize(
+    "service",
+    ["1.2.840.10008.5.1.4.1.2.2.1", "1.2.840.10008.5.1.4.38.1", "1.2.840.10008.5.1.4.43.1"],
+    ids=["query", "hanging protocols", "implant templates"],
+)
+def test_a_service_that_it_does_not_give_is_refused(receiver: Receiver, service: str) -> None:
+    """Non-patient objects belong to no study: they are refused before they are sent, not one by one."""
+    association = associate(receiver, sop_class=service)
+    assert [context.abstract_syntax for context in association.rejected_contexts] == [service]
     association.release()
 
 
