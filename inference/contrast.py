@@ -67,6 +67,11 @@ def contrast_of(frame: Frame) -> Contrast:
     return Contrast(weighting=_by_times(frame, sequence, named), basis=basis, by_name=False)
 
 
+def is_fat_suppressed(frame: Frame) -> bool:
+    """Whether the header says that fat was suppressed (not by inversion), or the name does."""
+    return _fat_suppressed(frame, " ".join(name(frame)))
+
+
 def name(frame: Frame) -> tuple[str, ...]:
     """The words a site gave to the series, upper case, underscores as spaces."""
     keywords = ("SeriesDescription", "ProtocolName")

@@ -24,12 +24,18 @@ class Finding(StrEnum):
 
 SPINENET_EIGHT: tuple[Finding, ...] = tuple(Finding)[:8]
 
-CLASSES: Mapping[Finding, tuple[int, ...]] = {
-    finding: (1, 2, 3, 4, 5) if finding is Finding.PFIRRMANN else (0, 1) for finding in Finding
-}
-"""The values that a grade may take, mildest first. Narrowing is yes/no, as SPIDER labels it."""
+STEPPED: Mapping[Finding, tuple[int, ...]] = {Finding.PFIRRMANN: (1, 2, 3, 4, 5), Finding.DISC_NARROWING: (1, 2, 3, 4)}
+"""Findings with more than yes and no. Narrowing: none, mild, moderate, severe, as SpineNet counts."""
 
-FIRST_ABNORMAL: Mapping[Finding, int] = {finding: 3 if finding is Finding.PFIRRMANN else 1 for finding in Finding}
+CLASSES: Mapping[Finding, tuple[int, ...]] = {finding: STEPPED.get(finding, (0, 1)) for finding in Finding}
+"""The values that a grade may take, mildest first."""
+
+TAUGHT: Mapping[Finding, tuple[int, ...]] = {**CLASSES, Finding.DISC_NARROWING: (1, 2)}
+"""The values that labels teach. Of narrowing they say yes or no: 2 stands for all its steps until they are measured."""
+
+FIRST_ABNORMAL: Mapping[Finding, int] = {
+    finding: {Finding.PFIRRMANN: 3, Finding.DISC_NARROWING: 2}.get(finding, 1) for finding in Finding
+}
 """From this value on a grade is shown as abnormal. Pfirrmann 3 is where disc structure becomes inhomogeneous."""
 
 TITLES: Mapping[Finding, str] = {
@@ -52,14 +58,15 @@ class Basis(StrEnum):
     LEARNED = "learned"
     """By a network trained on a radiologist's labels."""
     MEASURED = "measured"
-    """By a published criterion applied to a measurement; no label was there to learn from."""
+    """By a published criterion applied to a measurement; no label was there to learn from, or (narrowing) none beyond
+    yes and no: then ``criterion`` says which part was learned."""
 
 
 class Doubt(StrEnum):
-    """Why a learned grade is uncertain."""
+    """Why a grade is uncertain. Readers are told "uncertain" in either case."""
 
     UNSURE = "unsure"
-    """What was said has a low probability."""
+    """What was said has a low probability, or the two numbers of a measured grade speak against each other."""
     AT_ODDS = "at_odds"
     """The network, which sees the image, and the measured numbers say different things, both firmly."""
 
@@ -70,7 +77,7 @@ class Grade:
 
     value: int
     probabilities: Mapping[int, float]
-    """Class -> probability, summing to 1. Empty where the grade is measured."""
+    """Class -> probability, summing to 1. Empty where nothing of the grade was learned."""
     basis: Basis
     criterion: str = ""
     """For a measured grade: the criterion and its source, in one line."""

@@ -9,23 +9,24 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from inference.grades import CLASSES, Basis, Doubt, Finding, Grade, Grades
+from inference.grades import TAUGHT, Basis, Doubt, Finding, Grade, Grades
 from inference.networks import odds
-from inference.networks.grader import DiscGrader
-from inference.networks.odds import LEARNED
+from inference.networks.family import GradingNetwork
 from inference.volume import DiscVolume
 
 FAR_APART = 2
 """Pfirrmann grades by which network and measurements have to differ to be called at odds."""
 FIRM = 0.7
 """A yes against a no is called at odds where both are at least this probable on their own."""
-UNSURE: Mapping[Finding, float] = {finding: 0.45 if finding is Finding.PFIRRMANN else 0.6 for finding in LEARNED}
+UNSURE: Mapping[Finding, float] = {finding: 0.45 if finding is Finding.PFIRRMANN else 0.6 for finding in Finding}
 """Below this probability of what was said a grade is uncertain. See the risk-coverage curves of ``docs/grading.md``."""
 
 Shares = NDArray[np.float64]
 
 
-def grade(disc_volumes: Sequence[DiscVolume], grader: DiscGrader) -> tuple[Grades, ...]:
+def grade(
+    disc_volumes: Sequence[DiscVolume], grader: GradingNetwork, unsure_below: Mapping[Finding, float] = UNSURE
+) -> tuple[Grades, ...]:
     """Grades of each disc, in order: for every finding the median of its classes' probabilities.
 
     Two opinions count alike: the network's, which sees the image, and the regression's, which sees the measured
@@ -34,8 +35,10 @@ def grade(disc_volumes: Sequence[DiscVolume], grader: DiscGrader) -> tuple[Grade
     For two classes the median is the more probable one. For Pfirrmann it is the class in which the disc's severity
     lies; out of fold it agreed better with the radiologist than the most probable class did. Probabilities hold for a
     disc drawn where all classes are equally frequent, as the network was trained: they say how the image speaks, not
-    how frequent the finding is. Runs on the device of the network; after running out of memory with half as many discs
-    at a time.
+    how frequent the finding is. Narrowing is 1 or 2 here, none or some, as its labels are (``inference.narrowing``
+    tells how much). ``unsure_below``: the probability below which a grade is uncertain, per finding.
+
+    Runs on the device of the network; after running out of memory with half as many discs at a time.
     """
     if not disc_volumes:
         return ()
@@ -46,14 +49,27 @@ def grade(disc_volumes: Sequence[DiscVolume], grader: DiscGrader) -> tuple[Grade
         both = odds.averaged(network, regression, grader.sharpness, sides)
     said, seen, measured = (_shares(odds.probabilities(each)) for each in (both, network, regression))
     return tuple(
-        {finding: _grade(finding, *(each[finding][i] for each in (said, seen, measured))) for finding in LEARNED}
+        {
+            finding: _grade(finding, said[finding][i], seen[finding][i], measured[finding][i], unsure_below[finding])
+            for finding in said
+        }
         for i in range(len(scores))
     )
 
 
 @torch.inference_mode()
-def scores_of(disc_volumes: Sequence[DiscVolume], grader: DiscGrader) -> tuple[Tensor, Tensor]:
-    """(n, len(LEARNED)) scores of the network alone, and (n, 2) of the marrow's sides; float32."""
+def slices_looked_at(disc_volumes: Sequence[DiscVolume], grader: GradingNetwork) -> tuple[tuple[int, ...], ...]:
+    """Per disc the places (0-8; 4 is the mid-slice) of the slices that the network goes by: what the series has."""
+    if not disc_volumes:
+        return ()
+    present = torch.from_numpy(np.stack([disc.slice_present for disc in disc_volumes]))
+    shares = grader.slice_shares(present.to(grader.sharpness.device)).cpu()
+    return tuple(tuple(torch.nonzero(each > 0)[:, 0].tolist()) for each in shares)
+
+
+@torch.inference_mode()
+def scores_of(disc_volumes: Sequence[DiscVolume], grader: GradingNetwork) -> tuple[Tensor, Tensor]:
+    """(n, findings) scores of the network alone, and (n, 2) of the marrow's sides; float32."""
     size = len(disc_volumes)
     while True:
         try:
@@ -67,35 +83,34 @@ def scores_of(disc_volumes: Sequence[DiscVolume], grader: DiscGrader) -> tuple[T
             return torch.cat(scores), torch.cat(sides)
 
 
-def _scores(disc_volumes: Sequence[DiscVolume], grader: DiscGrader) -> tuple[Tensor, Tensor]:
-    device = grader.slice_weights.device
+def _scores(disc_volumes: Sequence[DiscVolume], grader: GradingNetwork) -> tuple[Tensor, Tensor]:
+    device = grader.device
     images = torch.from_numpy(np.stack([disc.voxels for disc in disc_volumes])).to(device)
     present = torch.from_numpy(np.stack([disc.slice_present for disc in disc_volumes])).to(device)
     zones = torch.from_numpy(np.stack([disc.zones for disc in disc_volumes])).to(device)
     # On a processor the whole batch takes a twentieth of a second: there the exact arithmetic is worth more.
     with torch.autocast(device.type, torch.float16, enabled=device.type == "cuda"):
-        near, far = grader.pooled(images, present, zones)
-        scores, sides = grader.scores_of(near, far), grader.sides_of(near)
-    return scores.float(), sides.float()
+        look = grader.look(images, present, zones)
+    return look.scores.float(), look.sides.float()
 
 
 def _shares(probabilities: Mapping[Finding, Tensor]) -> Mapping[Finding, Shares]:
     return {finding: each.double().cpu().numpy() for finding, each in probabilities.items()}
 
 
-def _grade(finding: Finding, said: Shares, seen: Shares, measured: Shares) -> Grade:
-    classes = CLASSES[finding]
+def _grade(finding: Finding, said: Shares, seen: Shares, measured: Shares, unsure_below: float) -> Grade:
+    classes = TAUGHT[finding]
     shares = said / said.sum()
     index = median(shares)
     return Grade(
         value=classes[index],
         probabilities={value: float(share) for value, share in zip(classes, shares, strict=True)},
         basis=Basis.LEARNED,
-        doubt=_doubt(finding, float(shares[index]), seen, measured),
+        doubt=_doubt(float(shares[index]), seen, measured, unsure_below),
     )
 
 
-def _doubt(finding: Finding, probability: float, seen: Shares, measured: Shares) -> Doubt | None:
+def _doubt(probability: float, seen: Shares, measured: Shares, unsure_below: float) -> Doubt | None:
     ours, theirs = median(seen), median(measured)
     if len(seen) > 2:
         at_odds = abs(ours - theirs) >= FAR_APART
@@ -103,7 +118,7 @@ def _doubt(finding: Finding, probability: float, seen: Shares, measured: Shares)
         at_odds = ours != theirs and min(seen[ours], measured[theirs]) > FIRM
     if at_odds:
         return Doubt.AT_ODDS
-    return Doubt.UNSURE if probability < UNSURE[finding] else None
+    return Doubt.UNSURE if probability < unsure_below else None
 
 
 def median(shares: Shares) -> int:

@@ -1,5 +1,4 @@
-"""What can be measured on a named spine, each with its published method; and the one grade that is read off a
-measurement.
+"""What can be measured on a named spine, each with its published method.
 
 * ``disc_height_mm``: mean of ``disc_height_anterior_mm``, ``_middle_mm``, ``_posterior_mm``, the heights at 20, 50 and
   80 % of the mid-line: the three-point way, as compared with others in Spahn 2024 (doi 10.1055/a-1994-0879).
@@ -9,9 +8,9 @@ measurement.
   ``inference.alignment``.
 * ``segmental_lordosis_deg``: angle between the upper end plates of the bodies above and below the disc.
   ``lumbar_lordosis_deg``, of the whole spine: that of L1 and S1. See ``inference.alignment``.
-* ``canal_ap_mm``: front to back wall of the thecal sac on the disc's prolonged mid-line, as Chatha and Schweitzer 2011
-  (Bull NYU Hosp Jt Dis 69:303) measured on midline T2 images at each disc. Not on a lone slice: it may pass beside
-  the middle of the sac, where the sac is narrower.
+* ``disc_height_loss_percent``: how much of the height index that is usual at the level the disc has lost; see
+  ``inference.narrowing``.
+* ``canal_ap_mm``, ``csf_effacement_percent``: the thecal sac at the disc, and the fluid in it; see ``inference.canal``.
 * ``disc_to_csf_signal_ratio``: median of the disc's inner half over the 90th percentile of the sac; a signal adjusted
   within the image follows Pfirrmann's grades 1 to 4 (Salamat 2016, doi 10.1186/s40064-016-2542-5).
 * ``upper_vertebra_to_csf_signal_ratio``, ``lower_...``: the same of the bodies above and below the disc, median of
@@ -29,10 +28,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy import ndimage
 
+from inference import canal, narrowing
 from inference.alignment import SagittalPlane, lordosis_deg, lumbar_lordosis_deg, meyerding_grade, sagittal_plane
 from inference.anatomy import Disc, DiscLevel, Spine, Vertebra, VertebralBody
 from inference.geometry import DiscFrame, frame_of, heights_mm, neighbours, slip_mm
-from inference.grades import Basis, Grade
 from inference.volume import FloatArray, SagittalVolume
 
 Measured = Mapping[str, float]
@@ -45,6 +44,8 @@ SANE: Mapping[str, tuple[float, float]] = {
     "disc_height_posterior_mm": (0.5, 25.0),
     "disc_depth_mm": (15.0, 60.0),
     "disc_height_index": (0.03, 0.8),
+    "disc_height_loss_percent": (0.0, 100.0),
+    "csf_effacement_percent": (0.0, 100.0),
     "slip_mm": (-20.0, 40.0),
     "slip_percent": (-50.0, 100.0),
     "meyerding_grade": (0.0, 5.0),
@@ -79,15 +80,6 @@ class Measurements:
     left_out: tuple[LeftOut, ...]
 
 
-CANAL_STENOSIS_MM = 9.0
-"""Chatha and Schweitzer 2011: the usual limit of 10 mm (Steurer 2011, doi 10.1186/1471-2474-12-175) comes from
-radiographs and CT of the bony canal and is too large for soft tissue on MR; they propose 9 mm. On SPIDER's stacks 10 mm
-would call every fourth lumbar disc stenotic."""
-CANAL_STENOSIS_CRITERION = (
-    "midsagittal AP diameter of the thecal sac at disc level < 9 mm (Chatha 2011, Bull NYU Hosp Jt Dis 69:303)"
-)
-
-
 def measure(volume: SagittalVolume, spine: Spine) -> Measurements:
     """What is named at the top of this module, as far as it was seen."""
     down, normal = volume_directions(volume)
@@ -95,29 +87,30 @@ def measure(volume: SagittalVolume, spine: Spine) -> Measurements:
     csf = _csf_signal(volume, spine)
     discs: list[Measured] = []
     left_out: list[LeftOut] = []
-    for disc in spine.discs:
+    for index, disc in enumerate(spine.discs):
         frame = frame_of(disc, down, normal)
         values = {**_disc_lengths(disc, frame), **_slip(disc, spine), **_angle(disc, spine, plane)}
-        if volume.voxels.shape[0] > 1:
-            values |= _canal(disc)
+        values |= canal.measure(volume, spine, index)
         if csf > 0:
             values |= {name: signal / csf for name, signal in _signals(volume, spine, disc, frame).items()}
         discs.append(_sane(values, disc.level, left_out))
+    discs = _with_losses(spine, discs, left_out)
     lordosis = lumbar_lordosis_deg(spine, plane)
     of_spine = {} if lordosis is None else {"lumbar_lordosis_deg": lordosis}
     return Measurements(discs=tuple(discs), spine=_sane(of_spine, None, left_out), left_out=tuple(left_out))
 
 
-def canal_stenosis(measured: Measured) -> Grade | None:
-    """Central canal stenosis by ``canal_ap_mm``: 1 below 9 mm, else 0; None where that was not measured.
-
-    A measurement against a limit (see ``CANAL_STENOSIS_MM``): it has no probabilities.
-    """
-    canal_ap_mm = measured.get("canal_ap_mm")
-    if canal_ap_mm is None:
-        return None
-    value = int(canal_ap_mm < CANAL_STENOSIS_MM)
-    return Grade(value=value, probabilities={}, basis=Basis.MEASURED, criterion=CANAL_STENOSIS_CRITERION)
+def _with_losses(spine: Spine, discs: list[Measured], left_out: list[LeftOut]) -> list[Measured]:
+    """With the height that each disc has lost, which needs the other discs'."""
+    levels = [disc.level for disc in spine.discs]
+    losses = narrowing.losses_percent(levels, [values.get("disc_height_index", np.nan) for values in discs])
+    return [
+        {
+            **values,
+            **_sane({"disc_height_loss_percent": max(loss, 0.0) if np.isfinite(loss) else loss}, level, left_out),
+        }
+        for values, loss, level in zip(discs, losses, levels, strict=True)
+    ]
 
 
 def volume_directions(volume: SagittalVolume) -> tuple[FloatArray, FloatArray]:
@@ -182,12 +175,6 @@ def _reaching_as_far_as(disc: Disc, sacrum: VertebralBody) -> VertebralBody:
     corners = sacrum.corners_lps_mm.copy()
     corners[0], corners[1] = disc.anterior_lps_mm, disc.posterior_lps_mm
     return replace(sacrum, corners_lps_mm=corners)
-
-
-def _canal(disc: Disc) -> dict[str, float]:
-    if disc.canal_lps_mm is None:
-        return {}
-    return {"canal_ap_mm": float(np.linalg.norm(disc.canal_lps_mm[1] - disc.canal_lps_mm[0]))}
 
 
 def _csf_signal(volume: SagittalVolume, spine: Spine) -> float:

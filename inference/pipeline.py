@@ -6,12 +6,14 @@ grade them, measure them, say where each grade comes from.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+import numpy as np
 import pydicom
 
 from inference import (
+    canal,
     detection,
     discs,
     evidence,
@@ -19,17 +21,20 @@ from inference import (
     image_quality,
     labelling,
     measurements,
+    modic,
+    narrowing,
     plausibility,
     remarks,
     segments,
     selection,
     stacking,
+    t1_series,
 )
 from inference.anatomy import Spine
 from inference.brightness import from_zero
-from inference.grades import Finding, Grades
+from inference.grades import Finding, Grade, Grades
 from inference.report import Declined, DiscGrading, EvidenceMap, RejectedSeries, Report
-from inference.volume import SagittalVolume, Unsuitable
+from inference.volume import DiscVolume, SagittalVolume, Unsuitable
 from inference.weights import Models
 
 Clock = Callable[[], float]
@@ -46,6 +51,8 @@ def grade(  # noqa: PLR0913 - what a node sets
     minimum_slices: int = 1,
     with_evidence: bool = True,
     withhold_levels_below: float = 0.0,
+    unsure_below: float = 0.6,
+    unsure_pfirrmann_below: float = 0.45,
 ) -> Report | Declined:
     """Grade every disc of one study.
 
@@ -56,6 +63,8 @@ def grade(  # noqa: PLR0913 - what a node sets
         minimum_slices: a series with fewer slices is declined; 1 grades a lone mid-sagittal slice, with a warning.
         with_evidence: whether to compute the maps; without them every ``DiscGrading.evidence`` is empty.
         withhold_levels_below: discs whose level confidence (0-1) is lower are numbered instead of named.
+        unsure_below, unsure_pfirrmann_below: a grade whose probability (0-1) is lower is told as uncertain; Pfirrmann's
+            five grades share theirs among more classes.
     """
     stopwatch = _Stopwatch(clock)
     choice, stacked = _choose_and_stack(instances, minimum_slices)
@@ -73,9 +82,12 @@ def grade(  # noqa: PLR0913 - what a node sets
         return _declined(instances, str(unsuitable), choice.rejected, models)
     stopwatch.lap("localise")
     measured = measurements.measure(volume, spine)
+    unsure = {**dict.fromkeys(Finding, unsure_below), Finding.PFIRRMANN: unsure_pfirrmann_below}
     discs_graded = remarks.with_levels_withheld(
-        _grade_discs(volume, spine, measured, models, with_evidence, stopwatch), withhold_levels_below
+        _grade_discs(volume, spine, measured, models, unsure, with_evidence, stopwatch), withhold_levels_below
     )
+    discs_graded, rejected, modic_notes = _with_modic_types(discs_graded, volume, spine, instances, choice)
+    stopwatch.lap("modic")
     segmented = segments.segment(volume, looked.seen, looked.marks, spine)
     stopwatch.lap("segment")
     quality = [*choice.notes, *stacked.notes, *brightness_notes, *image_quality.remarks_on(volume)]
@@ -83,6 +95,7 @@ def grade(  # noqa: PLR0913 - what a node sets
     if volume.voxels.shape[0] == 1:
         quality.append(SINGLE_SLICE)
     quality.extend(remarks.of_missing_grades(discs_graded))
+    quality.extend((*modic_notes, *remarks.of_uncertain_grades(discs_graded)))
     quality.extend(remarks.of_grades_at_odds(discs_graded))
     quality.extend(remarks.of_left_out(measured.left_out, discs_graded))
     quality.extend((*remarks.of_contrast(discs_graded), *remarks.of_contradictions(discs_graded)))
@@ -93,7 +106,7 @@ def grade(  # noqa: PLR0913 - what a node sets
         discs=discs_graded,
         segments=segmented,
         quality=tuple(dict.fromkeys(quality)),
-        rejected=choice.rejected,
+        rejected=rejected,
         model=models.identity,
         timing_s=stopwatch.laps_s(),
         measurements=_of_named_spine(measured.spine, discs_graded),
@@ -129,11 +142,13 @@ def _grade_discs(  # noqa: PLR0913, PLR0917 - what it works with
     spine: Spine,
     measured: measurements.Measurements,
     models: Models,
+    unsure_below: Mapping[Finding, float],
     with_evidence: bool,
     stopwatch: _Stopwatch,
 ) -> tuple[DiscGrading, ...]:
     disc_volumes = discs.cut(volume, spine)
-    learned = grading.grade(disc_volumes, models.grader)
+    learned = grading.grade(disc_volumes, models.grader, unsure_below)
+    places = grading.slices_looked_at(disc_volumes, models.grader)
     stopwatch.lap("grade")
     maps: Sequence[tuple[EvidenceMap, ...]] = [()] * len(disc_volumes)
     if with_evidence:
@@ -149,17 +164,59 @@ def _grade_discs(  # noqa: PLR0913, PLR0917 - what it works with
             grades=_with_measured(grades, measured_mm),
             measurements=measured_mm,
             evidence=disc_maps,
+            slices_used=_slices_of(cut, looked_at, volume),
         )
-        for disc, grades, measured_mm, disc_maps in zip(spine.discs, learned, measured.discs, maps, strict=True)
+        for disc, grades, measured_mm, disc_maps, cut, looked_at in zip(
+            spine.discs, learned, measured.discs, maps, disc_volumes, places, strict=True
+        )
     )
 
 
+def _slices_of(cut: DiscVolume, places: Sequence[int], volume: SagittalVolume) -> tuple[int, ...]:
+    """Indices in the volume of the slices of a cut disc that lie at ``places``, ascending."""
+    rows, columns = cut.voxels.shape[1:]
+    centres = np.array([(place, (rows - 1) / 2, (columns - 1) / 2, 1) for place in places]) @ cut.patch_to_patient.T
+    return tuple(sorted(round(float(index)) for index in volume.to_voxel(centres[:, :3])[:, 0]))
+
+
 def _with_measured(learned: Grades, measured_mm: measurements.Measured) -> Grades:
-    """Learned grades, and measured ones for what no label could teach; a learned grade is never overruled."""
-    stenosis = measurements.canal_stenosis(measured_mm)
-    if stenosis is None or Finding.CENTRAL_CANAL_STENOSIS in learned:
-        return learned
-    return {**learned, Finding.CENTRAL_CANAL_STENOSIS: stenosis}
+    """Learned grades, and measured ones for what no label could teach; a learned grade is never overruled.
+
+    Of narrowing the labels teach yes or no: the steps of a yes are measured.
+    """
+    grades = dict(learned)
+    if Finding.DISC_NARROWING in learned:
+        loss_percent = measured_mm.get("disc_height_loss_percent")
+        grades[Finding.DISC_NARROWING] = narrowing.graded(learned[Finding.DISC_NARROWING], loss_percent)
+    stenosis = canal.stenosis(measured_mm)
+    if stenosis is not None and Finding.CENTRAL_CANAL_STENOSIS not in learned:
+        grades[Finding.CENTRAL_CANAL_STENOSIS] = stenosis
+    return grades
+
+
+def _with_modic_types(
+    graded: tuple[DiscGrading, ...],
+    volume: SagittalVolume,
+    spine: Spine,
+    instances: Sequence[pydicom.Dataset],
+    choice: selection.Choice,
+) -> tuple[tuple[DiscGrading, ...], tuple[RejectedSeries, ...], tuple[str, ...]]:
+    """The discs with the Modic types of their marrow changes, the series that were not graded, and what to say."""
+    if not any(remarks.marrow_changes(disc) for disc in graded):
+        return graded, choice.rejected, ()
+    stacked = t1_series.find(instances, choice.frames)
+    if stacked is None:
+        return graded, choice.rejected, (t1_series.NONE_THERE,)
+    t1, _ = from_zero(stacked.volume)
+    types: Sequence[Mapping[Finding, Grade]] = modic.types(volume, t1, spine, [disc.grades for disc in graded])
+    graded = tuple(replace(disc, modic_types=of_disc) for disc, of_disc in zip(graded, types, strict=True))
+    rejected = tuple(
+        replace(series, reason=f"{series.reason}; {t1_series.USED}")
+        if series.series_instance_uid == t1.series_instance_uid
+        else series
+        for series in choice.rejected
+    )
+    return graded, rejected, remarks.of_unclear_modic_types(graded)
 
 
 def _of_named_spine(measured: measurements.Measured, discs_graded: tuple[DiscGrading, ...]) -> measurements.Measured:

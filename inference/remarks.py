@@ -10,7 +10,7 @@ from dataclasses import replace
 from statistics import median
 
 from inference.anatomy import DiscLevel
-from inference.grades import SPINENET_EIGHT, TITLES, Doubt, Finding
+from inference.grades import SPINENET_EIGHT, TITLES, Doubt, Finding, is_abnormal
 from inference.measurements import LeftOut
 from inference.report import DiscGrading
 
@@ -70,6 +70,26 @@ def of_grades_at_odds(discs: Sequence[DiscGrading]) -> tuple[str, ...]:
         if doubted:
             sentences.append(f"{title} is uncertain at {_names(doubted)}: image and measurements disagree.")
     return tuple(sentences)
+
+
+def of_uncertain_grades(discs: Sequence[DiscGrading]) -> tuple[str, ...]:
+    """How many grades are told as uncertain; each of them is marked where it stands."""
+    count = sum(grade.doubt is not None for disc in discs for grade in disc.grades.values())
+    if not count:
+        return ()
+    return (f"{count} of {sum(len(disc.grades) for disc in discs)} gradings are uncertain: each is marked.",)
+
+
+def marrow_changes(disc: DiscGrading) -> tuple[Finding, ...]:
+    """The sides on which the disc has a marrow change."""
+    sides = Finding.UPPER_MARROW_CHANGE, Finding.LOWER_MARROW_CHANGE
+    return tuple(side for side in sides if side in disc.grades and is_abnormal(side, disc.grades[side]))
+
+
+def of_unclear_modic_types(discs: Sequence[DiscGrading]) -> tuple[str, ...]:
+    """Where a marrow change is seen that T1 and T2 show as none of Modic's types."""
+    unclear = [disc for disc in discs if set(marrow_changes(disc)) - set(disc.modic_types)]
+    return (f"The Modic type of a marrow change is not clear at {_names(unclear)}.",) if unclear else ()
 
 
 def of_left_out(left_out: Sequence[LeftOut], discs: Sequence[DiscGrading]) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inference.anatomy import Canal, DiscLevel, Spine, Vertebra
-from inference.grades import Finding, Grades
+from inference.grades import Finding, Grade, Grades
 from inference.volume import FloatArray, SagittalVolume, VoxelArray
 
 
@@ -63,6 +63,11 @@ class DiscGrading:
     withheld_place: int | None = None
     """Set where the level is withheld, because its name would be a guess: the disc's place counted from below, 1 for
     the lowest one graded. No reader is shown ``level`` then."""
+    modic_types: Mapping[Finding, Grade] = field(default_factory=dict)
+    """Of a marrow change on either side its Modic type 1, 2 or 3, measured on T1 and T2; absent where no T1 series is
+    there or none of the types is clear."""
+    slices_used: tuple[int, ...] = ()
+    """Indices of the slices of the report's volume that the learned grades go by, ascending."""
 
     @property
     def name(self) -> str:

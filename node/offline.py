@@ -155,7 +155,7 @@ def _say(answer: dict[str, Any], out: Path | None) -> None:
     """A few lines for a person at a terminal."""
     print(f"{answer['input']}: {answer['status']}" + (f": {answer['reason']}" if answer["reason"] else ""))
     for disc in answer["discs"]:
-        grades = ", ".join(f"{name} {grade['value']}" for name, grade in disc["grades"].items())
+        grades = ", ".join(f"{f} {g['value']}{'?' if g['uncertain'] else ''}" for f, g in disc["grades"].items())
         name = disc["level"] or f"disc {disc['place_from_below']}"
         print(f"  {name:<8} (level {disc['level_confidence']:.0%} sure)  {grades}")
     for sentence in answer["quality"]:
@@ -165,4 +165,4 @@ def _say(answer: dict[str, Any], out: Path | None) -> None:
     if out is not None and answer["status"] != "failed":
         print(f"  results in {out}")
     if answer["status"] == "graded":
-        print("  Research use only, not for diagnosis.")
+        print("  ? = uncertain. Research use only, not for diagnosis.")

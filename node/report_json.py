@@ -1,4 +1,4 @@
-"""A Report as the JSON contract ``spinenode.report/1`` (docs/report_json.md). Pure.
+"""A Report as the JSON contract ``spinenode.report/2`` (docs/report_json.md). Pure.
 
 Rows and columns are 0-based with pixel centres at whole numbers, in the source image that is named beside them.
 """
@@ -10,7 +10,7 @@ from typing import Any
 from inference.report import Declined, DiscGrading, ModelIdentity, RejectedSeries, Report
 from inference.volume import FloatArray, SagittalVolume
 
-SCHEMA = "spinenode.report/1"
+SCHEMA = "spinenode.report/2"
 
 
 def of_report(report: Report, given_input: str) -> dict[str, Any]:
@@ -86,17 +86,30 @@ def _disc(disc: DiscGrading, volume: SagittalVolume) -> dict[str, Any]:
         "center": _point(volume, disc.center_lps_mm),
         "center_lps_mm": [round(float(value), 3) for value in disc.center_lps_mm],
         "outline": _polygon(volume, disc.outline_lps_mm),
+        "slices_used": [
+            {"sop_instance_uid": volume.sources[index].sop_instance_uid, "frame": volume.sources[index].frame}
+            for index in disc.slices_used
+        ],
         "grades": {
             finding.value: {
-                "value": grade.value,
-                "probabilities": {str(value): round(p, 4) for value, p in grade.probabilities.items()},
-                "basis": grade.basis.value,
-                **({"criterion": grade.criterion} if grade.criterion else {}),
-                **({"doubt": grade.doubt.value} if grade.doubt else {}),
+                **_grade(grade),
+                **({"modic_type": _grade(disc.modic_types[finding])} if finding in disc.modic_types else {}),
             }
             for finding, grade in disc.grades.items()
         },
         "measurements": {name: round(value, 3) for name, value in disc.measurements.items()},
+    }
+
+
+def _grade(grade: Any) -> dict[str, Any]:
+    """An ``inference.grades.Grade``."""
+    return {
+        "value": grade.value,
+        "probabilities": {str(value): round(p, 4) for value, p in grade.probabilities.items()},
+        "basis": grade.basis.value,
+        **({"criterion": grade.criterion} if grade.criterion else {}),
+        "uncertain": grade.doubt is not None,
+        **({"doubt": grade.doubt.value} if grade.doubt else {}),
     }
 
 

@@ -76,6 +76,8 @@ def run(settings: Settings, *, slot: int, stop: threading.Event, on_ready: Calla
             clock=time.perf_counter,
             minimum_slices=settings.inference.minimum_slices,
             withhold_levels_below=settings.inference.withhold_levels_below,
+            unsure_below=settings.inference.unsure_below,
+            unsure_pfirrmann_below=settings.inference.unsure_pfirrmann_below,
         )
         job = StudyJob(settings, ledger, spool, grade=grade, now=now, tracking_key=rendition.tracking_key(settings))
         # a name that lives twice would let a new process and a dying one run the same job

@@ -14,7 +14,7 @@ from highdicom.sr import CodedConcept
 from pydicom.sr.coding import Code
 
 from inference.anatomy import DiscLevel, Vertebra
-from inference.grades import TITLES, Finding
+from inference.grades import TITLES, Doubt, Finding
 from inference.report import Method
 
 SCHEME = "99SPINENODE"
@@ -72,6 +72,13 @@ FLAGGED = private("FLAGGED", "Reasons to doubt noted, see comments")
 NOT_FLAGGED = private("NOT-FLAGGED", "No reason to doubt noted")
 DERIVED_MEASUREMENTS = Code("126011", "DCM", "Derived Imaging Measurements")  # TID 1500
 PUBLISHED_CRITERION = private("CRITERION", "Published criterion applied to a measurement")
+RELIABILITY = private("RELIABILITY", "Reliability of the grading")
+DOUBT: Mapping[Doubt, Code] = {
+    Doubt.UNSURE: private("UNCERTAIN", "Uncertain"),
+    Doubt.AT_ODDS: private("AT-ODDS", "Uncertain: image and measurements disagree"),
+}
+MODIC_TYPE = private("MODIC-TYPE", "Modic type of the marrow change")
+SLICES_USED = private("SLICES-USED", "Slices that the learned gradings go by")
 LEVEL_CERTAINTY = private("LEVEL-CERTAINTY", "Certainty of the disc level")
 
 PERCENT = Code("%", "UCUM", "Percent")
@@ -146,11 +153,21 @@ FINDING_NAME: Mapping[Finding, Code] = {
 }
 
 
+NARROWING_STEP: Mapping[int, str] = {1: "No", 2: "Mild", 3: "Moderate", 4: "Severe"}
+
+
 def grade_value(finding: Finding, value: int) -> Code:
-    """The coded answer of a qualitative evaluation: a Pfirrmann grade, or present/absent."""
+    """The coded answer of a qualitative evaluation: a Pfirrmann grade, a step of narrowing, or present/absent."""
     if finding is Finding.PFIRRMANN:
         return private(f"PFIRRMANN-{value}", f"Pfirrmann grade {value}")
+    if finding is Finding.DISC_NARROWING:
+        return private(f"NARROWING-{value}", f"{NARROWING_STEP[value]} disc narrowing (grade {value} of 4)")
     return PRESENT if value else ABSENT
+
+
+def modic_type(value: int) -> Code:
+    """Modic type 1, 2 or 3 of a marrow change."""
+    return private(f"MODIC-{value}", f"Modic type {value}")
 
 
 def class_probability(finding: Finding, value: int) -> Code:
@@ -188,6 +205,8 @@ METHODS: Mapping[str, Code] = {
         ("HEIGHT-POSTERIOR", "M-HEIGHT-80", "Height at 80 % of the disc's mid-line from the front"),
         ("DISC-DEPTH", "M-MID-LINE", "Length of the disc's mid-line"),
         ("HEIGHT-INDEX", "M-FARFAN", "Mean disc height over disc depth (Farfan 1972)"),
+        ("HEIGHT-LOSS", "M-HEIGHT-LOSS", "Height index against level's usual (Griffith 2007 steps)"),
+        ("CSF-EFFACEMENT", "M-CSF-SHARE", "CSF share of the sac, against mid-vertebral (Schizas 2010)"),
         ("CANAL-AP", "M-THECAL-SAC", "Thecal sac on the prolonged disc mid-line (Chatha 2011)"),
         ("SLIP", "M-CORNERS", "Offset of posterior corners along the lower end plate"),
         ("SLIP-PERCENT", "M-TAILLARD", "Slip over the lower end plate's depth (Taillard 1954)"),
@@ -228,6 +247,12 @@ QUANTITIES: Mapping[str, Quantity] = {
     "disc_height_posterior_mm": _quantity("HEIGHT-POSTERIOR", "Posterior disc height", MILLIMETRE, 1, "disc_height_mm"),
     "disc_depth_mm": _quantity("DISC-DEPTH", "Disc depth", MILLIMETRE, 1, None, Finding.DISC_NARROWING),
     "disc_height_index": _quantity("HEIGHT-INDEX", "Disc height index", RATIO, 2, None, Finding.DISC_NARROWING),
+    "disc_height_loss_percent": _quantity(
+        "HEIGHT-LOSS", "Loss of disc height index", PERCENT, 0, None, Finding.DISC_NARROWING
+    ),
+    "csf_effacement_percent": _quantity(
+        "CSF-EFFACEMENT", "Effacement of cerebrospinal fluid", PERCENT, 0, None, Finding.CENTRAL_CANAL_STENOSIS
+    ),
     "canal_ap_mm": _quantity("CANAL-AP", "Canal AP diameter", MILLIMETRE),
     "slip_mm": _quantity("SLIP", "Vertebral slip", MILLIMETRE),
     "slip_percent": _quantity(

@@ -81,10 +81,13 @@ def finding_words(finding: Finding, disc: DiscGrading, words: Phrases) -> tuple[
     grade, name = disc.grades[finding], words.rows[finding.value]
     if len(CLASSES[finding]) > 2:
         name += f" {grade.value}"
-    if grade.basis is Basis.MEASURED:
-        return name, words.pages["measured"]
     chance = grade.probabilities.get(grade.value)
-    return name, "" if chance is None else words.pages["probability"].format(percent=words.percent(chance))
+    if chance is not None:
+        told = [words.pages["probability"].format(percent=words.percent(chance))]
+        told += [words.disc["step_measured"]] if grade.basis is Basis.MEASURED else []
+    else:
+        told = [words.pages["measured"]] if grade.basis is Basis.MEASURED else []
+    return name, ", ".join([*told, words.disc["uncertain"]] if grade.doubt else told)
 
 
 def _page(report: Report, view: View, disc: DiscGrading, rows: tuple[EvidenceRow, ...], words: Phrases) -> Image.Image:

@@ -62,6 +62,8 @@ def evaluation(finding: Finding, disc: DiscGrading, source: SourceStudy) -> sr.C
     answer = codes.NOT_ASSESSED if grade is None else codes.grade_value(finding, grade.value)
     item = sr.CodeContentItem(codes.FINDING_NAME[finding], answer, relationship_type=_CONTAINS)
     backing: list[sr.ContentItem] = [] if grade is None else _backing(finding, grade, source)
+    if finding in disc.modic_types:
+        backing.append(_modic(disc.modic_types[finding], source))
     backing.extend(
         _of_disc(disc, name, _HAS_PROPERTIES) for name in _listed(disc) if codes.quantity(name).property_of is finding
     )
@@ -70,18 +72,38 @@ def evaluation(finding: Finding, disc: DiscGrading, source: SourceStudy) -> sr.C
 
 
 def _backing(finding: Finding, grade: Grade, source: SourceStudy) -> list[sr.ContentItem]:
-    items: list[sr.ContentItem] = []
-    if grade.basis is Basis.MEASURED:
-        items.append(_method(codes.PUBLISHED_CRITERION))
-        if grade.criterion:
-            criterion = source_study.writable(grade.criterion, source.attributes)
-            items.append(text(codes.COMMENT, criterion, _HAS_PROPERTIES))
+    items = _criterion(grade, source)
+    if grade.doubt is not None:
+        items.append(sr.CodeContentItem(codes.RELIABILITY, codes.DOUBT[grade.doubt], relationship_type=_HAS_PROPERTIES))
     items.extend(_certainty(grade))
     if len(grade.probabilities) > 2:
         for value, chance in sorted(grade.probabilities.items()):
             name = codes.class_probability(finding, value)
             items.append(number(name, round(float(chance), 4), codes.ZERO_TO_ONE))
     return items
+
+
+def _criterion(grade: Grade, source: SourceStudy) -> list[sr.ContentItem]:
+    if grade.basis is not Basis.MEASURED:
+        return []
+    items: list[sr.ContentItem] = [_method(codes.PUBLISHED_CRITERION)]
+    if grade.criterion:
+        criterion = source_study.writable(grade.criterion, source.attributes)
+        items.append(text(codes.COMMENT, criterion, _HAS_PROPERTIES))
+    return items
+
+
+def _modic(kind: Grade, source: SourceStudy) -> sr.CodeContentItem:
+    item = sr.CodeContentItem(codes.MODIC_TYPE, codes.modic_type(kind.value), relationship_type=_HAS_PROPERTIES)
+    attach(item, _criterion(kind, source))
+    return item
+
+
+def slices_used(disc: DiscGrading, count: int) -> Iterable[sr.TextContentItem]:
+    """Which of the ``count`` slices of the graded series the learned gradings go by; nothing where nobody told."""
+    if disc.slices_used:
+        numbers_told = ", ".join(str(index + 1) for index in disc.slices_used)
+        yield text(codes.SLICES_USED, f"{numbers_told} of {count}, in order of position", _CONTAINS)
 
 
 def _certainty(grade: Grade) -> list[sr.NumContentItem]:

@@ -234,6 +234,8 @@ def _group(
     region = items.pop()
     for item in (*content.numbers(disc), *(content.evaluation(finding, disc, source) for finding in Finding)):
         items.append(item)
+    for item in content.slices_used(disc, len(report.volume.sources)):
+        items.append(item)
     items.append(region)
     return group
 

@@ -10,7 +10,7 @@ from importlib.resources import files
 
 from highdicom.sr import CodedConcept
 
-from inference.grades import Finding
+from inference.grades import Finding, Grade
 from sr_templates.sentences import translated
 
 FOLDER = "languages"
@@ -48,6 +48,10 @@ class Phrases:
     def graded(self, finding: Finding, value: int) -> str:
         """A finding with its step, where it has steps with names ("mild disc narrowing")."""
         return self.disc.get(f"{finding.value}_{value}", self.findings[finding.value])
+
+    def marked(self, finding: Finding, grade: Grade) -> str:
+        """As ``graded``, with a question mark where the grade is uncertain."""
+        return f"{self.graded(finding, grade.value)}{'?' if grade.doubt else ''}"
 
     def sentence(self, english: str) -> str:
         """A sentence that the core wrote."""

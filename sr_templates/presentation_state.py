@@ -70,7 +70,8 @@ def presentation_state(report: Report, source: SourceStudy, run: Run, language: 
 
 def grade_words(disc: DiscGrading, words: Phrases) -> str:
     """The level, its Pfirrmann grade and what else is abnormal, in a few words."""
-    others = [words.finding(finding) for finding in abnormal_findings(disc) if finding is not Finding.PFIRRMANN]
+    abnormal = [finding for finding in abnormal_findings(disc) if finding is not Finding.PFIRRMANN]
+    others = [words.marked(finding, disc.grades[finding]) for finding in abnormal]
     return ", ".join([f"{shown_level(disc, words)} {pfirrmann_words(disc, words)}", *others])
 
 

@@ -134,7 +134,7 @@ def block_of(disc: DiscGrading, view: View, slice_index: int, words: Phrases) ->
     lines: list[tuple[str, int, overlay.Colour]] = [(_headline(disc, words), NAME_PX, colour_of(disc))]
 
     def add(key: str, colour: overlay.Colour, findings: Iterable[Finding] = ()) -> None:
-        said = words.pages[key].format(findings=", ".join(map(words.finding, findings)))
+        said = words.pages[key].format(findings=", ".join(words.marked(f, disc.grades[f]) for f in findings))
         lines.extend((line, LINE_PX, colour) for line in overlay.wrapped(said, LINE_PX, width))
 
     abnormal = [finding for finding in abnormal_findings(disc) if finding is not Finding.PFIRRMANN]
@@ -155,7 +155,9 @@ def block_of(disc: DiscGrading, view: View, slice_index: int, words: Phrases) ->
 def pfirrmann_words(disc: DiscGrading, words: Phrases) -> str:
     """The grade in a word or two, or that there is none."""
     grade = disc.grades.get(Finding.PFIRRMANN)
-    return words.pages["pfirrmann"].format(grade=words.pages["not_assessed"] if grade is None else grade.value)
+    if grade is None:
+        return words.pages["pfirrmann"].format(grade=words.pages["not_assessed"])
+    return words.pages["pfirrmann"].format(grade=f"{grade.value}{'?' if grade.doubt else ''}")
 
 
 def _headline(disc: DiscGrading, words: Phrases) -> str:

@@ -128,12 +128,15 @@ def _grade_cell(disc: DiscGrading, finding: Finding, words: Phrases) -> Cell:
         return words.pages["not_assessed"], "", False
     marked = is_abnormal(finding, grade)
     word = str(grade.value) if len(CLASSES[finding]) > 2 else words.pages["yes" if grade.value else "no"]
-    if grade.basis is Basis.MEASURED:
-        small = words.pages["by_measurement"]
+    if finding in disc.modic_types:
+        word = f"M{disc.modic_types[finding].value}"
+    chance = grade.probabilities.get(grade.value)
+    if chance is not None:
+        small = words.percent(chance)
     else:
-        chance = grade.probabilities.get(grade.value)
-        small = "" if chance is None else words.percent(chance)
-    return f"{word} !" if marked else word, small, marked
+        small = words.pages["by_measurement"] if grade.basis is Basis.MEASURED else ""
+    uncertain = "?" if grade.doubt else ""
+    return f"{word}{uncertain} !" if marked else f"{word}{uncertain}", small, marked
 
 
 def _measured_cell(disc: DiscGrading, name: str, words: Phrases) -> Cell:

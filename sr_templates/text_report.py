@@ -10,19 +10,15 @@ from dataclasses import dataclass, replace
 from highdicom import sr
 from pydicom.sr.coding import Code
 
-from inference.grades import Basis, Finding, Grade, is_abnormal
+from inference.grades import Basis
 from inference.report import Declined, DiscGrading, ModelIdentity, RejectedSeries, Report
-from sr_templates import codes, source_study, standing, text_document
+from sr_templates import codes, disc_words, source_study, standing, text_document
 from sr_templates.header_values import quoted, without_controls
 from sr_templates.measurement_report import disc_source
 from sr_templates.phrases import Phrases, phrases
 from sr_templates.provenance import OutputKind, Rendered, Run
 from sr_templates.source_study import SourceStudy
-from sr_templates.view import has_marrow_change, is_level_doubtful
-
-MOST_IMPORTANT = (Finding.CENTRAL_CANAL_STENOSIS, Finding.DISC_HERNIATION, Finding.SPONDYLOLISTHESIS)
-SEVERE_PFIRRMANN = 4
-"""What a reader looks for first; then severe degeneration, then the rest."""
+from sr_templates.view import has_marrow_change
 
 _CONTAINS = sr.RelationshipTypeValues.CONTAINS
 _OF_ONE_PIECE = re.compile(r"(?<=\d) (?=(?:mm|ms|%|degrees|Grad)(?!\w))|(?<=[Gg]rade) (?=\d)|(?<=Grad) (?=\d)")
@@ -59,14 +55,14 @@ def sections(report: Report, words: Phrases, standing_line: str = "") -> tuple[S
             heading=words.headings["impression"],
             code=_named(codes.IMPRESSIONS, "impression", words),
             paragraph_code=codes.IMPRESSION,
-            paragraphs=_impression(report.discs, words),
+            paragraphs=disc_words.impression(report.discs, words),
         ),
         _section("doubt", _doubts(report, words) or (words.study["no_doubt"],), words),
         Section(
             heading=words.headings["findings"],
             code=_named(codes.FINDINGS, "findings", words),
             paragraph_code=codes.FINDING,
-            paragraphs=(*(disc_sentences(disc, words) for disc in report.discs), *_of_spine(report, words)),
+            paragraphs=(*(disc_words.disc_sentences(disc, words) for disc in report.discs), *_of_spine(report, words)),
             discs=report.discs,
         ),
         _section("reading", _reading_notes(report.discs, words), words),
@@ -87,50 +83,6 @@ def sections_declined(declined: Declined, words: Phrases, standing_line: str = "
 
 def _without_blanks(*paragraphs: str) -> tuple[str, ...]:
     return tuple(filter(None, paragraphs))
-
-
-def disc_sentences(disc: DiscGrading, words: Phrases) -> str:
-    """All that is said of one disc, as a paragraph: its grade, what there is, what there is not, what is not known."""
-    grades = {finding: grade for finding, grade in disc.grades.items() if finding is not Finding.PFIRRMANN}
-    present = [_finding(f, g, words) for f, g in grades.items() if is_abnormal(f, g)]
-    absent = [_finding(f, g, words) for f, g in grades.items() if not is_abnormal(f, g)]
-    unknown = [words.finding(finding) for finding in Finding if finding not in disc.grades]
-    measured = [_measurement(name, value, words) for name, value in disc.measurements.items()]
-    parts = [
-        _pfirrmann(disc, words),
-        words.disc["present"].format(findings=words.listed(present, "and")) if present else "",
-        words.disc["absent"].format(findings=words.listed(absent, "or")) if absent else "",
-        words.disc["not_assessed"].format(findings=", ".join(unknown)) if unknown else "",
-        words.disc["measured"].format(measurements=", ".join(measured)) if measured else "",
-        words.disc["level_certainty"].format(percent=words.percent(disc.level_confidence)),
-    ]
-    return f"{_level(disc, words)}: " + " ".join(part for part in parts if part)
-
-
-def _pfirrmann(disc: DiscGrading, words: Phrases) -> str:
-    grade = disc.grades.get(Finding.PFIRRMANN)
-    if grade is None:
-        return ""
-    sentence = "degenerated" if is_abnormal(Finding.PFIRRMANN, grade) else "not_degenerated"
-    return words.disc[sentence].format(grade=grade.value, sure=_sureness(grade, words))
-
-
-def _finding(finding: Finding, grade: Grade, words: Phrases) -> str:
-    return f"{words.finding(finding)}{_sureness(grade, words)}"
-
-
-def _level(disc: DiscGrading, words: Phrases) -> str:
-    if disc.withheld_place is not None:
-        return words.disc["level_withheld"].format(place=disc.withheld_place)
-    return words.disc["level_uncertain"].format(level=disc.name) if is_level_doubtful(disc) else disc.name
-
-
-def _sureness(grade: Grade, words: Phrases) -> str:
-    """What stands behind a grading: its probability, or that it was measured."""
-    if grade.basis is Basis.MEASURED:
-        return words.disc["by_measurement"]
-    chance = grade.probabilities.get(grade.value)
-    return "" if chance is None else words.disc["sure"].format(percent=words.percent(chance))
 
 
 def _section(key: str, paragraphs: tuple[str, ...], words: Phrases) -> Section:
@@ -163,53 +115,25 @@ def _doubts(report: Report, words: Phrases) -> tuple[str, ...]:
     return tuple(map(words.sentence, dict.fromkeys((*report.quality, *report.spine.doubts))))
 
 
-def _measurement(name: str, value: float, words: Phrases) -> str:
-    quantity = codes.quantity(name)
-    units = {"mm": " mm", "%": words.numbers["percent"], "deg": words.numbers["degrees"]}
-    unit = units.get(quantity.unit.value, "")
-    title = words.measurements.get(name, quantity.title[0].lower() + quantity.title[1:])
-    return f"{title} {words.number(value, quantity.decimals)}{unit}"
-
-
 def _of_spine(report: Report, words: Phrases) -> tuple[str, ...]:
-    return tuple(f"{_upper(_measurement(name, value, words))}." for name, value in report.measurements.items())
-
-
-def _impression(discs: Sequence[DiscGrading], words: Phrases) -> tuple[str, ...]:
-    """A line for each disc with something abnormal: the discs, and the findings of each, by importance."""
-    lines: list[tuple[int, str]] = []
-    for disc in discs:
-        abnormal = {
-            _rank(finding, grade): words.disc["pfirrmann"].format(grade=grade.value)
-            if finding is Finding.PFIRRMANN
-            else words.finding(finding)
-            for finding, grade in disc.grades.items()
-            if is_abnormal(finding, grade)
-        }
-        if abnormal:
-            findings = ", ".join(abnormal[rank] for rank in sorted(abnormal))
-            line = words.disc["impression"].format(level=_level(disc, words), findings=findings)
-            lines.append((min(abnormal), line))
-    return tuple(line for _, line in sorted(lines, key=lambda item: item[0])) or (words.study["none_abnormal"],)
-
-
-def _rank(finding: Finding, grade: Grade) -> int:
-    """Place in an order by importance, 0 first."""
-    if finding is Finding.PFIRRMANN and grade.value >= SEVERE_PFIRRMANN:
-        return len(MOST_IMPORTANT) + 5 - grade.value
-    if finding in MOST_IMPORTANT:
-        return MOST_IMPORTANT.index(finding)
-    return 10 + (99 if finding is Finding.PFIRRMANN else tuple(Finding).index(finding))
+    return tuple(
+        f"{_upper(disc_words.measurement(name, value, words))}." for name, value in report.measurements.items()
+    )
 
 
 def _reading_notes(discs: Sequence[DiscGrading], words: Phrases) -> tuple[str, ...]:
     criteria = {
-        words.study["criterion"].format(
+        words.study["criterion_of_part" if grade.probabilities else "criterion"].format(
             finding=_upper(words.finding(finding)), criterion=words.sentence(grade.criterion)
         )
         for disc in discs
         for finding, grade in disc.grades.items()
         if grade.basis is Basis.MEASURED and grade.criterion
+    }
+    criteria |= {
+        words.study["modic_criterion"].format(criterion=words.sentence(kind.criterion))
+        for disc in discs
+        for kind in disc.modic_types.values()
     }
     notes = [words.study["percentages"], *sorted(criteria)]
     if any("slip_mm" in disc.measurements for disc in discs):

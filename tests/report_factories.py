@@ -18,7 +18,7 @@ from pydicom.dataset import FileMetaDataset
 from pydicom.uid import EnhancedMRImageStorage, ExplicitVRLittleEndian, MRImageStorage
 
 from inference.anatomy import Canal, Disc, DiscLevel, Spine, Vertebra, VertebralBody
-from inference.grades import Basis, Finding, Grade
+from inference.grades import Basis, Doubt, Finding, Grade
 from inference.report import DiscGrading, EvidenceMap, Method, ModelIdentity, RejectedSeries, Report, Segments
 from inference.volume import SagittalVolume, SliceSource
 from sr_templates.render import Run
@@ -228,15 +228,24 @@ def binary(value: int, sure: float) -> Grade:
     return Grade(value=value, probabilities={value: sure, 1 - value: 1 - sure}, basis=Basis.LEARNED)
 
 
+NARROWING_CRITERION = "none or narrowed: learned; how much: disc height index (Griffith 2007)"
+
+
 def pfirrmann(value: int) -> Grade:
     chances = {grade: 0.7 if grade == value else 0.075 for grade in range(1, 6)}
     return Grade(value=value, probabilities=chances, basis=Basis.LEARNED)
+
+
+def narrowing(value: int, sure: float = 0.8, doubt: Doubt | None = None) -> Grade:
+    chances = {step: sure if step == value else (1 - sure) / 3 for step in range(1, 5)}
+    return Grade(value=value, probabilities=chances, basis=Basis.MEASURED, criterion=NARROWING_CRITERION, doubt=doubt)
 
 
 def _grading(volume: SagittalVolume, disc: Disc, index: int) -> DiscGrading:
     abnormal = index >= 4
     grades = {finding: binary(int(abnormal and n % 3 == 0), 0.8) for n, finding in enumerate(tuple(Finding)[1:])}
     grades[Finding.PFIRRMANN] = pfirrmann((1, 2, 2, 2, 4, 5)[index])
+    grades[Finding.DISC_NARROWING] = narrowing(3 if abnormal else 1)
     grades[Finding.CENTRAL_CANAL_STENOSIS] = Grade(
         value=int(index == 5),
         probabilities={},

@@ -5,11 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from inference.descriptors import FEATURES
 from inference.discs import cut
-from inference.grades import CLASSES, Basis, Doubt, Finding, Grade
-from inference.grading import grade, scores_of
+from inference.grades import TAUGHT, Basis, Doubt, Finding, Grade
+from inference.grading import UNSURE, grade, scores_of
 from inference.networks.grader import DiscGrader
 from inference.networks.odds import LEARNED
 from inference.volume import DiscVolume
@@ -83,7 +85,7 @@ def test_every_learned_finding_is_graded_with_the_median_of_its_classes() -> Non
         assert tuple(grades) == LEARNED
         for finding, one in grades.items():
             assert one.basis is Basis.LEARNED
-            assert tuple(one.probabilities) == CLASSES[finding]
+            assert tuple(one.probabilities) == TAUGHT[finding]
             assert sum(one.probabilities.values()) == pytest.approx(1)
             assert sum(share for value, share in one.probabilities.items() if value < one.value) < 0.5
             assert sum(share for value, share in one.probabilities.items() if value > one.value) <= 0.5
@@ -121,6 +123,25 @@ def test_a_low_probability_is_told() -> None:
     assert _bulging(0.2, 0.2).doubt is Doubt.UNSURE
     assert _bulging(-0.2, -0.2).doubt is Doubt.UNSURE
     assert _bulging(0.6, 0.6).doubt is None  # 0.65
+
+
+def test_below_which_probability_a_grade_is_uncertain_can_be_set() -> None:
+    said = [
+        grade(_discs(1), _SaysScores(0.6, 0.6), {**UNSURE, Finding.DISC_BULGING: below})[0][Finding.DISC_BULGING]
+        for below in (0.64, 0.66)  # 0.65 is said
+    ]
+    assert [one.doubt for one in said] == [None, Doubt.UNSURE]
+
+
+@settings(max_examples=50, deadline=None)
+@given(seen=st.floats(0.9, 6.0), measured=st.floats(-6.0, -0.9), turned=st.booleans())
+def test_an_opinion_at_odds_lowers_what_is_told(seen: float, measured: float, turned: bool) -> None:
+    """Both are firm and say different things: the probability told is below that of the firmer one."""
+    both = (-seen, -measured) if turned else (seen, measured)
+    said = _bulging(*both)
+    firmest = 1 / (1 + np.exp(-max(seen, -measured)))
+    assert said.doubt is Doubt.AT_ODDS
+    assert said.probabilities[said.value] < firmest
 
 
 def test_pfirrmann_grades_two_apart_are_told() -> None:

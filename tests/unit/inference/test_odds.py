@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from inference.grades import CLASSES, Finding
+from inference.grades import TAUGHT, Finding
 from inference.networks import odds
 from inference.networks.odds import LEARNED, MARROW, Cuts
 
@@ -33,7 +33,7 @@ def test_probabilities_are_shares_of_the_findings_classes(scores: list[float]) -
         probabilities = odds.probabilities(odds.log_odds(torch.tensor([scores]), Cuts()()))
     assert list(probabilities) == list(LEARNED)
     for finding, shares in probabilities.items():
-        assert shares.shape == (1, len(CLASSES[finding]))
+        assert shares.shape == (1, len(TAUGHT[finding]))
         assert (shares >= 0).all()
         assert shares.sum().item() == pytest.approx(1, abs=1e-5)
 

@@ -1,4 +1,4 @@
-"""The contract `spinenode.report/1`: what `spinenode grade --json` writes."""
+"""The contract `spinenode.report/2`: what `spinenode grade --json` writes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def test_a_graded_study_has_exactly_the_keys_of_the_contract() -> None:
         *("schema", "input", "status", "reason", "series", "rejected_series", "model", "quality"),
         *("discs", "vertebrae", "measurements", "timing_s"),
     ]
-    assert answer["schema"] == "spinenode.report/1"
+    assert answer["schema"] == "spinenode.report/2"
     assert (answer["input"], answer["status"], answer["reason"]) == ("some/folder", "graded", None)
     assert answer["series"] == {"series_instance_uid": SERIES_UID, "description": "T2 TSE SAG"}
     assert answer["rejected_series"] == [

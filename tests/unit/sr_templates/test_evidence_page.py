@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from inference.grades import Basis, Finding, Grade
+from inference.grades import Basis, Doubt, Finding, Grade
 from inference.report import EvidenceMap
 from sr_templates.evidence_page import CELLS, draw_evidence, evidence_rows, finding_words
 from sr_templates.phrases import phrases
@@ -85,8 +85,10 @@ def test_the_hot_spot_lies_where_the_map_says(study: GradedStudy) -> None:
 def test_a_finding_is_named_with_its_grade_and_its_probability(study: GradedStudy) -> None:
     disc = study.report.discs[5]
     assert finding_words(Finding.PFIRRMANN, disc, EN) == ("Pfirrmann grade 5", "probability 70%")
-    assert finding_words(Finding.DISC_NARROWING, disc, EN) == ("Disc narrowing", "probability 80%")
+    assert finding_words(Finding.DISC_NARROWING, disc, EN) == ("Disc narrowing 3", "probability 80%, step measured")
     assert finding_words(Finding.CENTRAL_CANAL_STENOSIS, disc, EN) == (
         "Central canal stenosis",
         "measured, not learned",
     )
+    doubted = replace(disc, grades={Finding.PFIRRMANN: replace(disc.grades[Finding.PFIRRMANN], doubt=Doubt.UNSURE)})
+    assert finding_words(Finding.PFIRRMANN, doubted, EN)[1] == "probability 70%, uncertain"

@@ -20,7 +20,16 @@ from sr_templates.secondary_capture import PICTURE_MAX_HEIGHT, pages
 from sr_templates.secondary_capture import captures as captures_of
 from sr_templates.slice_page import HEADER, MARGIN, PICTURE_MAX, block_of, colour_of, discs_on
 from sr_templates.view import make_view
-from tests.report_factories import MULTIFRAME_SOP_UID, RUN, SERIES_UID, GradedStudy, binary, graded_study, pfirrmann
+from tests.report_factories import (
+    MULTIFRAME_SOP_UID,
+    RUN,
+    SERIES_UID,
+    GradedStudy,
+    binary,
+    graded_study,
+    narrowing,
+    pfirrmann,
+)
 
 EN = phrases("en")
 
@@ -172,14 +181,14 @@ def test_the_words_beside_a_disc_name_what_is_abnormal_and_what_the_saliency_is_
     headline, *others = words_beside(study, disc_index=4, slice_index=7)
     assert headline == "L4/L5   Pfirrmann 4 (70%) !"
     assert " ".join(others) == (
-        "Abnormal: disc narrowing, upper marrow change Evidence: Pfirrmann grade, disc narrowing"
+        "Abnormal: moderate disc narrowing, upper marrow change Evidence: Pfirrmann grade, moderate disc narrowing"
     )
     assert words_beside(study, disc_index=4, slice_index=0)[-1].endswith("change")
 
 
 def test_saliency_of_everything_abnormal_is_said_shortly(study: GradedStudy) -> None:
     disc = study.report.discs[4]
-    grades = {Finding.PFIRRMANN: pfirrmann(4), Finding.DISC_NARROWING: binary(1, 0.9)}
+    grades = {Finding.PFIRRMANN: pfirrmann(4), Finding.DISC_NARROWING: narrowing(3, 0.9)}
     only = replace(study, report=replace(study.report, discs=(replace(disc, grades=grades),)))
     assert words_beside(only, disc_index=0, slice_index=7)[-1] == "Evidence: all of these"
 

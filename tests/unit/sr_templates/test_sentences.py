@@ -9,11 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from inference import canal, modic, narrowing, t1_series
 from inference.body_part import FOREIGN
 from inference.contrast import Weighting
 from inference.grades import TITLES
 from inference.image_type import COMPONENTS, USABLE_COMPONENTS
-from inference.measurements import CANAL_STENOSIS_CRITERION, SANE
+from inference.measurements import SANE
 from inference.remarks import in_words
 from sr_templates.phrases import languages, phrases
 from sr_templates.sentences import known, translated
@@ -80,7 +81,8 @@ def test_every_term_within_them_has_its_translation(language: str) -> None:
     terms = [*(weighting.value for weighting in Weighting), *FOREIGN, "sagittal", "coronal", "axial"]
     terms += [*TITLES.values(), *(in_words(name) for name in SANE)]
     terms += [f"{part} image" for part in set(COMPONENTS.values()) - USABLE_COMPONENTS]
-    terms.append(CANAL_STENOSIS_CRITERION)
+    terms += [canal.CRITERION, canal.CRITERION_DIAMETER, narrowing.CRITERION, narrowing.CRITERION_WITHOUT_HEIGHT]
+    terms += [modic.CRITERION, t1_series.NONE_THERE, t1_series.USED]
     assert [term for term in terms if term != "STIR" and not known(term, language)] == []
 
 

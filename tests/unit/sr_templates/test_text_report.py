@@ -10,13 +10,14 @@ import pytest
 from pydicom import Dataset, dcmread
 from pydicom.uid import BasicTextSRStorage
 
-from inference.grades import Finding
+from inference.grades import Basis, Doubt, Finding, Grade
 from inference.report import Declined, RejectedSeries
 from sr_templates import source_study
+from sr_templates.disc_words import disc_sentences
 from sr_templates.phrases import phrases
 from sr_templates.render import OutputKind, Rendered, Wanted, render, render_declined, text, text_declined
-from sr_templates.text_report import disc_sentences, sections, text_report
-from tests.report_factories import MODEL, RUN, STUDY_UID, GradedStudy, binary, graded_study, pfirrmann
+from sr_templates.text_report import sections, text_report
+from tests.report_factories import MODEL, RUN, STUDY_UID, GradedStudy, binary, graded_study, narrowing, pfirrmann
 
 ENGLISH = phrases("en")
 DECLINED = Declined(
@@ -49,8 +50,8 @@ def test_the_impression_comes_before_the_findings_and_names_what_is_abnormal(stu
     headings = [section.heading for section in sections(study.report, ENGLISH)]
     assert headings.index("Impression") < headings.index("Reasons to doubt") < headings.index("Findings")
     assert sections(study.report, ENGLISH)[1].paragraphs == (
-        "L5/S1: central canal stenosis, Pfirrmann grade 5, disc narrowing, upper marrow change.",
-        "L4/L5: Pfirrmann grade 4, disc narrowing, upper marrow change.",
+        "L5/S1: central canal stenosis, Pfirrmann grade 5, moderate disc narrowing, upper marrow change.",
+        "L4/L5: Pfirrmann grade 4, moderate disc narrowing, upper marrow change.",
     )
 
 
@@ -59,7 +60,7 @@ def test_the_impression_goes_by_importance_and_then_from_head_to_foot(study: Gra
     of_discs = (
         {Finding.PFIRRMANN: pfirrmann(3), Finding.DISC_BULGING: binary(1, 0.9)},
         {Finding.PFIRRMANN: pfirrmann(4)},
-        {Finding.PFIRRMANN: pfirrmann(5), Finding.DISC_NARROWING: binary(1, 0.9)},
+        {Finding.PFIRRMANN: pfirrmann(5), Finding.DISC_NARROWING: narrowing(3, 0.9)},
         {Finding.SPONDYLOLISTHESIS: binary(1, 0.9), Finding.PFIRRMANN: pfirrmann(5)},
         {Finding.DISC_HERNIATION: binary(1, 0.9), Finding.DISC_BULGING: binary(1, 0.9)},
         {Finding.PFIRRMANN: pfirrmann(5)},
@@ -68,7 +69,7 @@ def test_the_impression_goes_by_importance_and_then_from_head_to_foot(study: Gra
     assert sections(replace(study.report, discs=discs), ENGLISH)[1].paragraphs == (
         "L4/L5: disc herniation, disc bulging.",
         "L3/L4: spondylolisthesis, Pfirrmann grade 5.",
-        "L2/L3: Pfirrmann grade 5, disc narrowing.",
+        "L2/L3: Pfirrmann grade 5, moderate disc narrowing.",
         "L5/S1: Pfirrmann grade 5.",
         "L1/L2: Pfirrmann grade 4.",
         "T12/L1: disc bulging, Pfirrmann grade 3.",
@@ -86,18 +87,54 @@ def test_a_disc_is_told_from_grade_to_level_certainty(study: GradedStudy) -> Non
         study.report.discs[4],
         grades={
             Finding.PFIRRMANN: pfirrmann(4),
-            Finding.DISC_NARROWING: binary(1, 0.914),
+            Finding.DISC_NARROWING: narrowing(2, 0.914),
             Finding.DISC_BULGING: binary(0, 0.66),
         },
         measurements={"disc_height_mm": 5.04, "slip_percent": 3.2, "disc_to_csf_signal_ratio": 0.214},
     )
     assert disc_sentences(disc, ENGLISH) == (
-        "L4/L5: Disc degeneration, Pfirrmann grade 4 (70%). There is disc narrowing (91%). No disc bulging (66%). "
-        "Not assessed: upper endplate defect, lower endplate defect, upper marrow change, lower marrow change, "
-        "spondylolisthesis, central canal stenosis, disc herniation. "
+        "L4/L5: Disc degeneration, Pfirrmann grade 4 (70%). There is mild disc narrowing (91%, step measured). "
+        "No disc bulging (66%). Not assessed: upper endplate defect, lower endplate defect, upper marrow change, "
+        "lower marrow change, spondylolisthesis, central canal stenosis, disc herniation. "
         "Measured: disc height 5.0 mm, vertebral slip relative to endplate 3.2%, "
         "disc signal relative to CSF 0.21. Certainty of the level: 95%."
     )
+
+
+def test_what_is_uncertain_is_told_so_in_findings_and_impression(study: GradedStudy) -> None:
+    """Whether its probability is low, image and measurements disagree, or a measured grade rests on little."""
+    stenosis = Grade(value=1, probabilities={}, basis=Basis.MEASURED, criterion="narrow", doubt=Doubt.UNSURE)
+    grades = {
+        Finding.PFIRRMANN: replace(pfirrmann(4), doubt=Doubt.UNSURE),
+        Finding.DISC_NARROWING: narrowing(4, 0.41, Doubt.AT_ODDS),
+        Finding.CENTRAL_CANAL_STENOSIS: stenosis,
+        Finding.DISC_BULGING: replace(binary(0, 0.55), doubt=Doubt.UNSURE),
+    }
+    disc = replace(study.report.discs[4], grades=grades, measurements={})
+    said = disc_sentences(disc, ENGLISH)
+    assert "Pfirrmann grade 4 (70%, uncertain)" in said
+    assert (
+        "severe disc narrowing (41%, step measured, uncertain) and central canal stenosis (measured, uncertain)" in said
+    )
+    assert "No disc bulging (55%, uncertain)." in said
+    assert sections(replace(study.report, discs=(disc,)), ENGLISH)[1].paragraphs == (
+        "L4/L5: central canal stenosis (uncertain), Pfirrmann grade 4 (uncertain), severe disc narrowing (uncertain).",
+    )
+
+
+def test_a_modic_type_and_the_slices_that_were_looked_at_are_told(study: GradedStudy) -> None:
+    type_2 = Grade(value=2, probabilities={}, basis=Basis.MEASURED, criterion="by T1 and T2")
+    disc = replace(
+        study.report.discs[4],
+        grades={Finding.LOWER_MARROW_CHANGE: binary(1, 0.8)},
+        modic_types={Finding.LOWER_MARROW_CHANGE: type_2},
+        slices_used=(6, 7, 8),
+    )
+    said = disc_sentences(disc, ENGLISH)
+    assert "There is lower marrow change (80%, Modic type 2 by T1 and T2)." in said
+    assert "Slices graded: 7, 8, 9." in said
+    words = " ".join(text(replace(study.report, discs=(disc,))).split())
+    assert "The Modic type of a marrow change is measured, not learned: by T1 and T2." in words
 
 
 def test_no_line_is_longer_than_a_page_is_wide(study: GradedStudy, document: Dataset) -> None:
@@ -216,8 +253,8 @@ def test_german_says_the_same_in_german(study: GradedStudy) -> None:
     words = " ".join(text(study.report, "de").split())
     assert "NUR FÜR FORSCHUNGSZWECKE - nicht zur Diagnose (RESEARCH USE ONLY)." in words
     assert (
-        "L5/S1: zentrale Spinalkanalstenose, Pfirrmann-Grad 5, Höhenminderung der Bandscheibe, Markveränderung an der "
-        "oberen Endplatte." in words
+        "L5/S1: zentrale Spinalkanalstenose, Pfirrmann-Grad 5, mäßige Höhenminderung der Bandscheibe, "
+        "Markveränderung an der oberen Endplatte." in words
     )
     assert (
         "Zentrale Spinalkanalstenose ist gemessen, nicht gelernt: AP-Durchmesser des Duralsacks in der Medianebene auf "
