@@ -79,7 +79,7 @@ class GradingNetwork(nn.Module):
     def by_finding(self, scores: Tensor) -> Mapping[Finding, Tensor]:
         """(n, columns) -> the columns of each finding."""
         widths = [self.columns_of(finding) for finding in self.findings]
-        return dict(zip(self.findings, scores.split(widths, 1), strict=True))
+        return dict(zip(self.findings, torch.split(scores, widths, 1), strict=True))
 
     def severity(self, scores: Tensor) -> Tensor:
         """(n, columns) -> (n, findings): the mean of a finding's columns, which all rise with it."""

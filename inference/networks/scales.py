@@ -26,7 +26,8 @@ class Proportional(Cuts):
     outputs = 1
 
     def beyond(self, scores: Tensor) -> Tensor:
-        return scores - self()
+        beyond: Tensor = scores - self()
+        return beyond
 
 
 class Conditional(nn.Module):

@@ -84,8 +84,9 @@ class SpineNet(GradingNetwork):
         kernel, stride, pad = _KERNELS[index], _STRIDES[index], _KERNELS[index] // 2
         layers: list[nn.Module]
         if index < self.volumetric_blocks:
-            shape: Any = (3, kernel, kernel), (1, stride, stride), (1, pad, pad)
-            layers = [nn.Conv3d(inputs, self.widths[index], *shape, bias=False), nn.BatchNorm3d(self.widths[index])]
+            size, step, around = (3, kernel, kernel), (1, stride, stride), (1, pad, pad)
+            layers = [nn.Conv3d(inputs, self.widths[index], size, step, around, bias=False)]
+            layers.append(nn.BatchNorm3d(self.widths[index]))
             pool: nn.Module = nn.MaxPool3d((1, 3, 3), (1, 2, 2), (0, 1, 1))
         else:
             layers = [nn.Conv2d(inputs, self.widths[index], kernel, stride, pad, bias=False)]
@@ -116,7 +117,7 @@ class SpineNet(GradingNetwork):
         scores, sides = [], maps.new_zeros((layout.count, 2))
         for finding in self.findings:
             if finding is MARROW[0]:
-                sides = self.tasks[finding.value](*_instances(maps, layout), self).reshape(2, layout.count).T
+                sides = self.tasks[finding.value](*instances(maps, layout), self).reshape(2, layout.count).T
             if finding in MARROW:
                 scores.append(sides[:, MARROW.index(finding), None])
             else:
@@ -141,7 +142,7 @@ class SpineNet(GradingNetwork):
     def maps_of(self, finding: Finding) -> tuple[nn.Module, ...]:
         """The last map that all tasks share and that still tells slices apart."""
         last = min(self.branch_after, self.volumetric_blocks or BLOCKS) - 1
-        return tuple(layer for layer in self.trunk[last] if isinstance(layer, nn.ReLU))
+        return tuple(layer for layer in self.trunk[last].children() if isinstance(layer, nn.ReLU))
 
     def layers_from_the_top(self) -> tuple[tuple[str, tuple[nn.Module, ...]], ...]:
         tasks: Sequence[Any] = list(self.tasks.values())
@@ -249,7 +250,7 @@ class _Kept(nn.Module):
         return maps
 
 
-def _instances(maps: Tensor, layout: Layout) -> tuple[Tensor, Layout]:
+def instances(maps: Tensor, layout: Layout) -> tuple[Tensor, Layout]:
     """The upper half of every map, and the lower half turned upside down; the other half is 0."""
     rows = maps.shape[-2]
     near = (torch.arange(rows, device=maps.device) < (rows + 1) // 2).to(maps.dtype)[:, None]

@@ -23,20 +23,46 @@ Batch = tuple[Tensor, Tensor, Tensor, Tensor]
 ROTATION_DEG, SCALE, SHIFT_ROWS_PX, SHIFT_COLUMNS_PX = 12.0, 0.10, 8.0, 14.0
 
 
-def batch(discs: GradedDiscs, rows: NDArray[np.int64], chance: np.random.Generator) -> Batch:
-    """The discs ``rows``, each augmented its own way. A stack shows either one slice or the three middle ones."""
-    taken = _taken(discs, rows, chance)
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Shown:
+    """What of the discs is shown."""
+
+    slices: int = 3
+    """A stack shows either one slice or so many about its middle."""
+    turned: float = 0.0
+    """Chance that a stack's slices come in the opposite order."""
+    part: tuple[int, int] = (0, 1)
+    """From the first of these on, every so many-th of the rows is made; as it would be if all were."""
+
+
+WHOLE = Shown()
+
+
+def batch(discs: GradedDiscs, rows: NDArray[np.int64], chance: np.random.Generator, shown: Shown = WHOLE) -> Batch:
+    """The discs ``rows``, each augmented its own way."""
+    taken = _taken(discs, rows, chance, shown)
     theta = _moves(len(rows), chance)
-    slices = _moved(_margined(discs, taken), theta[taken.owner], "bilinear")
-    zones = _moved(torch.from_numpy(discs.zones[rows])[:, None].float(), theta, "nearest")
-    images, present = _in_places(_shaded(slices, chance), taken, len(rows))
-    return images, present, zones[:, 0].to(torch.uint8), torch.from_numpy(discs.labels[rows])
+    shades, noise = _drawn_shades(len(taken.slices), chance)
+    mine = np.arange(shown.part[0], len(rows), shown.part[1])
+    kept = np.isin(taken.owner, mine)
+    taken = taken.of(kept, mine)
+    slices = _moved(_margined(discs, taken), theta[mine][taken.owner], "bilinear")
+    zones = _moved(torch.from_numpy(discs.zones[rows[mine]])[:, None].float(), theta[mine], "nearest")
+    shaded = _shaded(slices, shades[:, torch.from_numpy(kept)], noise, kept)
+    images, present = _in_places(shaded, taken, len(mine))
+    return images, present, zones[:, 0].to(torch.uint8), torch.from_numpy(discs.labels[rows[mine]])
 
 
-def plain_batch(discs: GradedDiscs, rows: NDArray[np.int64]) -> tuple[Tensor, Tensor, Tensor]:
-    """The discs as inference cuts them: the middle 112 x 224 pixels, every slice that is there."""
-    taken = _taken(discs, rows, None)
-    within = slice(TOP, TOP + ROWS), slice(LEFT, LEFT + COLUMNS)
+def plain_batch(
+    discs: GradedDiscs, rows: NDArray[np.int64], shift_px: tuple[int, int] = (0, 0)
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The discs as inference cuts them: the middle 112 x 224 pixels, every slice that is there.
+
+    ``shift_px``: so far down and back of the middle, within the margin.
+    """
+    taken = _taken(discs, rows, None, WHOLE)
+    top, left = TOP + shift_px[0], LEFT + shift_px[1]
+    within = slice(top, top + ROWS), slice(left, left + COLUMNS)
     slices = _margined(discs, taken)[:, :, *within]
     zones = torch.from_numpy(discs.zones[rows][:, *within])
     return *_in_places(slices, taken, len(rows)), zones
@@ -50,19 +76,25 @@ class _Taken:
     owner: NDArray[np.int64]
     place: NDArray[np.int64]
 
+    def of(self, kept: NDArray[np.bool_], owners: NDArray[np.int64]) -> _Taken:
+        """Only the slices ``kept``, which belong to ``owners`` (ascending), counted anew from 0."""
+        return _Taken(slices=self.slices[kept], owner=np.searchsorted(owners, self.owner[kept]), place=self.place[kept])
 
-def _taken(discs: GradedDiscs, rows: NDArray[np.int64], chance: np.random.Generator | None) -> _Taken:
+
+def _taken(discs: GradedDiscs, rows: NDArray[np.int64], chance: np.random.Generator | None, shown: Shown) -> _Taken:
     slices, owner, place = [], [], []
     for i, row in enumerate(rows):
         chosen = np.arange(*np.searchsorted(discs.slice_disc, [row, row + 1]))
         positions = discs.slice_position[chosen]
         if chance is not None and len(chosen) > 1:
-            reach = int(chance.integers(2))
+            reach = int(chance.integers(2)) * (shown.slices // 2)
             shift = 0 if reach else int(chance.integers(-1, 2))  # a slice beside the mid-slice is a mid-slice elsewhere
             near = np.abs(positions - MID - shift) <= reach
             if not near.any():
                 near, shift = positions == MID, 0
             chosen, positions = chosen[near], positions[near] - shift
+            if shown.turned and chance.random() < shown.turned:
+                positions = 2 * MID - positions
         slices.append(chosen)
         owner.append(np.full(len(chosen), i))
         place.append(positions)
@@ -104,18 +136,26 @@ def _moved(planes: Tensor, theta: NDArray[np.float32], mode: str) -> Tensor:
     return functional.grid_sample(planes, grid, mode=mode, align_corners=False)
 
 
-def _shaded(slices: Tensor, chance: np.random.Generator) -> Tensor:
-    """Gamma, gain, offset, a coil's gradient, blur and noise."""
-    count = len(slices)
+_SHADES = ((-0.25, 0.25), (-0.2, 0.2), (-0.04, 0.04), (-0.2, 0.2), (-0.1, 0.1), (-0.3, 1.0), (0.0, 0.03))
+"""Of gamma, gain, offset, a coil's gradient across and along, blur and noise: from, to."""
 
-    def draw(low: float, high: float) -> Tensor:
-        return torch.from_numpy(chance.uniform(low, high, (count, 1, 1, 1)).astype(np.float32))
 
-    shaded = slices.clamp_min(1e-4) ** torch.exp(draw(-0.25, 0.25)) * torch.exp(draw(-0.2, 0.2)) + draw(-0.04, 0.04)
-    across = torch.linspace(-1, 1, COLUMNS)[None, None, None, :] * draw(-0.2, 0.2)
-    along = torch.linspace(-1, 1, ROWS)[None, None, :, None] * draw(-0.1, 0.1)
-    shaded = shaded * (1 + across + along)
+def _drawn_shades(slices: int, chance: np.random.Generator) -> tuple[Tensor, int]:
+    """(shades, slices, 1, 1, 1) and the seed of the noise."""
+    shades = [chance.uniform(low, high, (slices, 1, 1, 1)).astype(np.float32) for low, high in _SHADES]
+    return torch.from_numpy(np.stack(shades)), int(chance.integers(2**62))
+
+
+def _shaded(slices: Tensor, shades: Tensor, noise_seed: int, kept: NDArray[np.bool_]) -> Tensor:
+    """The slices ``kept`` of a batch with its shades, and their share of its noise."""
+    gamma, gain, offset, across, along, blur, noise = shades
+    shaded = slices.clamp_min(1e-4) ** torch.exp(gamma) * torch.exp(gain) + offset
+    columns = torch.linspace(-1, 1, COLUMNS)[None, None, None, :] * across
+    rows = torch.linspace(-1, 1, ROWS)[None, None, :, None] * along
+    shaded = shaded * (1 + columns + rows)
     blurred = functional.avg_pool2d(shaded, 3, 1, 1)
-    shaded = torch.lerp(shaded, blurred, draw(-0.3, 1.0).clamp_min(0))
-    noise = torch.randn(slices.shape, generator=torch.Generator().manual_seed(int(chance.integers(2**62))))
-    return (shaded + noise * draw(0.0, 0.03)).clamp(0, 1)
+    shaded = torch.lerp(shaded, blurred, blur.clamp_min(0))
+    source = torch.Generator().manual_seed(noise_seed)
+    grain = torch.randn((len(kept), *slices.shape[1:]), generator=source)[torch.from_numpy(kept)]
+    noisy: Tensor = (shaded + grain * noise).clamp(0, 1)
+    return noisy

@@ -2,116 +2,184 @@
 
     spinenode train grading --data ../shared/data/spider --out runs/grading
 
-Seeded; a run that was stopped goes on where it was: cut discs and finished folds are kept in its folder, beside the
-recipe, a log of each training, and what was said of every disc out of fold (``spinenode evaluate grading`` reads it).
+Seeded; a run that was stopped goes on where it was: cut discs, finished folds and the checkpoint of the one in hand are
+kept in its folder, beside the recipe, a log of each training, what was said of every disc out of fold (``spinenode
+evaluate grading`` reads it) and ``run.json``, which says what made it.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 
 from inference import detection, labelling
 from inference.anatomy import Spine
-from inference.descriptors import FEATURES
-from inference.networks.grader import DiscGrader
-from inference.networks.odds import LEARNED
-from inference.training import calibration, grading, recipe, regression, spider
+from inference.grades import Finding
+from inference.networks.family import GradingNetwork
+from inference.training import calibration, disc_cutting, grading, grading_sources, recipe, regression, run_folder
 from inference.training.calibration import OutOfFold
-from inference.training.disc_augmentation import plain_batch
-from inference.training.grading import SLICE_WEIGHTS, Session
-from inference.training.gradings import TARGETS, GradedDiscs, load_or_cut
+from inference.training.graded_series import DataSetError, GradedData
+from inference.training.grading import Session
+from inference.training.gradings import TARGETS, GradedDiscs, findings_of, findings_taught
 from inference.training.recipe import Recipe
+from inference.training.views import VIEWS, Views
 from inference.volume import FloatArray, SagittalVolume
-from inference.weights import load_localiser
+from inference.weights import MANIFEST, load_localiser, read_grader, read_manifest
 
-VERSION = "0.2.0"
+VERSION = "0.3.0"
 DISCS, SAID, WEIGHTS = "discs.npz", "out_of_fold.npz", "grader.safetensors"
+BATCH = 64
+"""Discs that are scored at a time."""
 
 
-def run(data: Path, out: Path, chosen: Recipe, device: str) -> Path:
-    """Everything; gives the path of the weights. Raises ``recipe.RecipeError`` where ``out`` holds another run."""
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Run:
+    """Everything that a training of all folds needs to know."""
+
+    discs: GradedDiscs
+    fold: NDArray[np.int64]
+    """(n,) the fold in which each disc's patient is held out."""
+    recipe: Recipe
+    devices: tuple[str, ...]
+    """The first one trains; further ones share its batches."""
+    out: Path
+
+    def session(self, name: str, seed: int) -> Session:
+        return Session(seed=seed, log=self.out / f"{name}.csv", device=self.devices[0], beside=self.devices[1:])
+
+
+def run(data: GradedData, out: Path, chosen: Recipe, devices: Sequence[str]) -> Path:
+    """Everything; gives the path of the weights.
+
+    Raises ``recipe.RecipeError`` where ``out`` holds another run, ``DataSetError`` where nothing can be learned.
+    """
     out.mkdir(parents=True, exist_ok=True)
     recipe.keep(chosen, out)
     discs = cut_discs(data, out)
-    said = cross_validate(discs, data, out, chosen, device)
+    whole = Run(discs=discs, fold=fold_of(discs, data, chosen), recipe=chosen, devices=tuple(devices), out=out)
+    run_folder.write(out, discs, devices)
+    said = cross_validate(whole)
     said.save(out / SAID)
-    grader = trained(
-        discs, np.arange(len(discs)), chosen, Session(seed=chosen.seed, log=out / "all.csv", device=device)
-    )
+    grader = trained(discs, np.arange(len(discs)), chosen, whole.session("all", chosen.seed))
     sharpness = calibration.fit(said, discs.labels)
     for target, value in zip(TARGETS, sharpness, strict=True):
-        for finding in calibration.findings_of(target):
-            grader.sharpness[LEARNED.index(finding)] = float(value)
+        for finding in findings_of(target):
+            if finding in grader.findings:
+                grader.sharpness[grader.findings.index(finding)] = float(value)
     save_weights(grader, out / WEIGHTS)
+    run_folder.write(out, discs, devices)
     return out / WEIGHTS
 
 
-def cut_discs(data: Path, out: Path) -> GradedDiscs:
-    """The data set's discs, cut where the shipped localiser finds them; kept in the run's folder."""
-    localiser = load_localiser("cpu")
+def cut_discs(data: GradedData, out: Path) -> GradedDiscs:
+    """The data set's discs, cut where the shipped localiser finds them; kept in the run's folder.
+
+    Raises:
+        DataSetError: the folder holds trainings on discs that were cut from other files or by another localiser.
+    """
+    localiser, digest = load_localiser("cpu"), read_manifest(MANIFEST)["localiser"]["sha256"]
+    if any(out.glob("*.safetensors")) and disc_cutting.stamped(out / DISCS) != disc_cutting.stamp_of(data, digest):
+        raise DataSetError(
+            f"{out} holds trainings on other discs (the data set or the localiser was changed since): choose another "
+            "folder, or remove it"
+        )
 
     def localise(volume: SagittalVolume) -> Spine:
         return labelling.name(detection.find(volume, localiser))
 
-    return load_or_cut(data, out / DISCS, localise)
+    return disc_cutting.load_or_cut(data, out / DISCS, localise, digest)
 
 
-def fold_of(discs: GradedDiscs, data: Path, chosen: Recipe) -> NDArray[np.int64]:
-    """(n,) the fold in which each disc's patient is held out; those with stacks are dealt out evenly."""
-    dealt = spider.folds(spider.patients(data), chosen.folds, chosen.seed, apart=spider.stack_patients(data))
-    number = {patient: k for k, held_out in enumerate(dealt) for patient in held_out}
+def fold_of(discs: GradedDiscs, data: GradedData, chosen: Recipe) -> NDArray[np.int64]:
+    """(n,) the fold in which each disc's patient is held out."""
+    number = grading_sources.folds(data, chosen.folds, chosen.seed)
     return np.array([number[patient] for patient in discs.patient.tolist()], np.int64)
 
 
-def cross_validate(discs: GradedDiscs, data: Path, out: Path, chosen: Recipe, device: str) -> OutOfFold:
-    """What graders say of patients they have not seen; finished folds are read from ``out``."""
-    fold = fold_of(discs, data, chosen)
-    size = len(discs), len(LEARNED)
-    scores, measured, cuts, measured_cuts = (
-        np.zeros(size),
-        np.zeros(size),
-        np.zeros((size[0], 4)),
-        np.zeros((size[0], 4)),
+def cross_validate(whole: Run, views: Views = VIEWS["plain"]) -> OutOfFold:
+    """What graders say of patients they have not seen; finished folds are read from the run's folder."""
+    discs, findings = whole.discs, findings_taught(whole.discs.labels)
+    size = len(discs), len(findings)
+    said = OutOfFold(
+        scores=np.zeros(size),
+        cuts=np.zeros((size[0], 4)),
+        regression_scores=np.zeros(size),
+        regression_cuts=np.zeros((size[0], 4)),
+        fold=whole.fold,
+        findings=np.array([finding.value for finding in findings]),
     )
-    for k in range(chosen.folds):
-        test = fold == k
-        session = Session(seed=chosen.seed + k, log=out / f"fold{k}.csv", device=device)
-        grader = trained(discs, discs.rows(~test), chosen, session)
-        scores[test], measured[test] = scores_for(grader, discs, discs.rows(test))
-        cuts[test], measured_cuts[test] = grader.cuts().detach().numpy(), grader.regression.cuts().detach().numpy()
-    return OutOfFold(scores=scores, cuts=cuts, regression_scores=measured, regression_cuts=measured_cuts, fold=fold)
+    for k in np.unique(whole.fold).tolist():
+        test = whole.fold == k
+        grader = trained(discs, discs.rows(~test), whole.recipe, whole.session(f"fold{k}", whole.recipe.seed + k))
+        of_fold = said_by(grader, discs, discs.rows(test), views)
+        for name, values in of_fold.items():
+            getattr(said, name)[test] = values
+    return said
 
 
-def trained(discs: GradedDiscs, rows: NDArray[np.int64], chosen: Recipe, session: Session) -> DiscGrader:
+def trained(discs: GradedDiscs, rows: NDArray[np.int64], chosen: Recipe, session: Session) -> GradingNetwork:
     """The grader kept beside the session's log, or a new one: network and regression trained on the given discs."""
     kept = session.log.with_suffix(".safetensors")
     if not kept.exists():
         grader = grading.train(discs, rows, chosen, session)
-        grader.regression = regression.fit(discs, rows, grading.weighted(discs, rows, chosen, smoothing=0.0).loss)
+        loss = grading.weighted(discs, rows, chosen, smoothing=0.0).loss
+        grader.regression = regression.fit(discs, rows, loss)
         save_weights(grader, kept)
-    grader = DiscGrader(features=FEATURES, slice_weights=SLICE_WEIGHTS)
-    grader.load_state_dict(load_file(kept))
-    return grader.eval()
+    forget_checkpoints(session)
+    return read_grader(kept)
+
+
+def forget_checkpoints(session: Session) -> None:
+    """Once the weights of a training are kept its checkpoints are of no use."""
+    for checkpoint in (session.checkpoint, *session.log.parent.glob(f"{session.log.stem}_seed*.checkpoint")):
+        checkpoint.unlink(missing_ok=True)
 
 
 @torch.inference_mode()
-def scores_for(grader: DiscGrader, discs: GradedDiscs, rows: NDArray[np.int64]) -> tuple[FloatArray, FloatArray]:
-    """(len(rows), len(LEARNED)) scores of network and regression, without augmentation."""
-    parts = [grader(*plain_batch(discs, rows[start : start + 64])) for start in range(0, len(rows), 64)]
-    measured = grader.regression(torch.from_numpy(discs.features[rows]))
-    return torch.cat(parts).double().numpy(), measured.double().numpy()
+def said_by(
+    grader: GradingNetwork, discs: GradedDiscs, rows: NDArray[np.int64], views: Views
+) -> Mapping[str, FloatArray]:
+    """The fields of ``OutOfFold`` for the given discs: severities, and what ``cuts`` have to be for their log-odds."""
+    severities, cuts = [], []
+    for start in range(0, len(rows), BATCH):
+        seen = [grader.look(*view) for view in views.of(discs, rows[start : start + BATCH])]
+        scores = torch.stack([look.scores.float() for look in seen]).mean(0)
+        severity = grader.severity(scores)
+        severities.append(severity.double().numpy())
+        cuts.append(_cuts(grader, scores, severity))
+    measured = grader.regression(torch.from_numpy(discs.features[rows])).double().numpy()
+    return {
+        "scores": np.concatenate(severities),
+        "cuts": np.concatenate(cuts),
+        "regression_scores": measured,
+        "regression_cuts": grader.regression.cuts().double().numpy(),
+    }
 
 
-def save_weights(grader: DiscGrader, path: Path) -> None:
+def _cuts(grader: GradingNetwork, scores: torch.Tensor, severity: torch.Tensor) -> FloatArray:
+    """(n, 4) where Pfirrmann's severity would have to be cut for the log-odds that were said; 0 if it is not taught."""
+    beyond = grader.log_odds(scores)
+    if Finding.PFIRRMANN not in beyond:
+        return np.zeros((len(scores), 4))
+    own = severity[:, grader.findings.index(Finding.PFIRRMANN), None]
+    return np.asarray((own - beyond[Finding.PFIRRMANN]).double().numpy(), np.float64)
+
+
+def save_weights(grader: GradingNetwork, path: Path) -> None:
     """The file that ``inference.weights`` loads: parameters, and what builds the network, in the metadata."""
-    config = {"features": FEATURES, "slice_weights": SLICE_WEIGHTS}
-    metadata = {"config": json.dumps(config), "name": "spinenode-grader", "version": VERSION}
+    metadata = {
+        "variant": grader.variant,
+        "config": json.dumps(grader.config),
+        "name": "spinenode-grader",
+        "version": VERSION,
+    }
     temporary = path.with_suffix(".part")
     save_file({name: value.contiguous() for name, value in grader.state_dict().items()}, temporary, metadata=metadata)
     temporary.replace(path)

@@ -1,0 +1,185 @@
+"""Each variant of the grading network on the same folds with the same seeds, image alone: a table of ``grading.md``.
+
+    python -m inference.training.ablation --data ../shared/data/spider --out runs/ablation --docs docs
+
+Resumable: every fold of every variant is kept in the run's folder. ``--epochs`` and ``--folds`` set the budget.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import click
+import numpy as np
+import torch
+
+from inference.training import calibration, grading, grading_run, grading_sources, regression, run_folder
+from inference.training import grading_tables as tables
+from inference.training.calibration import OutOfFold
+from inference.training.grading_run import Run
+from inference.training.grading_sources import Layout
+from inference.training.grading_tables import Evaluated
+from inference.training.gradings import TARGETS, findings_taught, targets_of
+from inference.training.recipe import Recipe, keep
+from inference.training.views import VIEWS
+from inference.weights import read_grader
+
+START, END = "<!-- ablation: written by `python -m inference.training.ablation` -->", "<!-- end of ablation -->"
+
+_EIGHTH = {"width": 0.125}
+RECIPES: Mapping[str, Recipe] = {
+    "by regions (shipped)": Recipe(),
+    "by regions, softmax": Recipe(network={"scale": "softmax"}),
+    "by regions, CORN": Recipe(network={"scale": "conditional"}),
+    "by regions, without the second task": Recipe(teacher=0.0),
+    "by regions, EMA 0.99": Recipe(ema=0.99),
+    "by regions, three seeds": Recipe(seeds=3),
+    "slices as channels": Recipe(variant="slices_as_channels", network=_EIGHTH, slices=9, turned=0.5),
+    "slices pooled, maximum": Recipe(variant="slices_pooled", network=_EIGHTH, slices=9, turned=0.5),
+    "slices pooled, mean": Recipe(
+        variant="slices_pooled", network={**_EIGHTH, "pooling": "mean"}, slices=9, turned=0.5
+    ),
+    "slices pooled, attention": Recipe(
+        variant="slices_pooled", network={**_EIGHTH, "pooling": "attention"}, slices=9, turned=0.5
+    ),
+    "slices pooled, attention, branches after block 3": Recipe(
+        variant="slices_pooled", network={**_EIGHTH, "pooling": "attention", "branch_after": 3}, slices=9, turned=0.5
+    ),
+    "volumetric": Recipe(variant="volumetric", network=_EIGHTH, slices=9, turned=0.5),
+}
+"""SpineNet's own networks with an eighth of its widths, else they do not fit a processor."""
+
+
+def compare(whole: Run, chosen: Mapping[str, Recipe], folds: Sequence[int]) -> str:
+    """The table: each variant on the discs held out in ``folds``. ``whole.recipe`` sets epochs, folds and seed."""
+    rows = np.isin(whole.fold, folds) & ~whole.discs.is_stack
+    measured = _measured(whole, folds)
+    titles = ["Pfirrmann (QWK)" if t == tables.PFIRRMANN else tables.title(t) for t in targets_of(whole.discs.labels)]
+    lines = tables.header(
+        ["network alone", *titles, "mean", "mean with the regression", "parameters", "minutes per fold"]
+    )
+    for name, each in chosen.items():
+        own = whole.recipe
+        asked = replace(each, epochs=own.epochs, folds=own.folds, seed=own.seed)
+        folder = whole.out / re.sub(r"\W+", "_", name)
+        folder.mkdir(parents=True, exist_ok=True)
+        keep(asked, folder)
+        said, told = _seen(replace(whole, recipe=asked, out=folder), folds, measured)
+        found = _evaluated(whole, said)
+        scores = [tables.headline(found, found.network, target, rows) for target in found.targets]
+        both = [tables.headline(found, found.both, target, rows) for target in found.targets]
+        means = (f"{np.nanmean(each):.3f}" for each in (scores, both))
+        lines.append(tables.line([name, *(f"{score:.3f}" for score in scores), *means, *told]))
+    return "\n".join(lines)
+
+
+def _evaluated(whole: Run, said: OutOfFold) -> Evaluated:
+    """Without calibration: order and medians are what is compared."""
+    both = calibration.joined(said, calibration.both_alike(np.ones(len(TARGETS))))
+    network = calibration.alone(said, network=True)
+    return Evaluated(discs=whole.discs, both=both, calibrated=both, network=network, regression=both)
+
+
+def _seen(whole: Run, folds: Sequence[int], measured: OutOfFold) -> tuple[OutOfFold, tuple[str, str]]:
+    """What a variant's networks say of the discs held out in ``folds``, with the regression's opinion beside it; and
+    the network's size, and how long a fold took."""
+    scores, cuts = np.zeros_like(measured.scores), np.zeros_like(measured.cuts)
+    minutes, parameters = [], 0
+    for k in folds:
+        test, began = whole.fold == k, time.monotonic()
+        session = whole.session(f"fold{k}", whole.recipe.seed + k)
+        weights, clock = session.log.with_suffix(".safetensors"), session.log.with_suffix(".minutes")
+        if not weights.exists():
+            grader = grading.train(whole.discs, whole.discs.rows(~test), whole.recipe, session)
+            clock.write_text(f"{(time.monotonic() - began) / 60:.2f}\n")
+            grading_run.save_weights(grader, weights)
+        grading_run.forget_checkpoints(session)
+        network = read_grader(weights)
+        said = grading_run.said_by(network, whole.discs, whole.discs.rows(test), VIEWS["plain"])
+        scores[test], cuts[test] = said["scores"], said["cuts"]
+        minutes.append(float(clock.read_text()))
+        learned = network.named_parameters()
+        parameters = sum(each.numel() for name, each in learned if "regression." not in name)
+    told = f"{parameters / 1e6:.2f} M", f"{np.mean(minutes):.1f}"
+    return replace(measured, scores=scores, cuts=cuts), told
+
+
+def _measured(whole: Run, folds: Sequence[int]) -> OutOfFold:
+    """The regression's opinion of the discs held out in ``folds``: the same beside every variant."""
+    findings = findings_taught(whole.discs.labels)
+    scores, cuts = np.zeros((len(whole.discs), len(findings))), np.zeros((len(whole.discs), 4))
+    for k in folds:
+        test = whole.fold == k
+        rows = whole.discs.rows(~test)
+        fitted = regression.fit(whole.discs, rows, grading.weighted(whole.discs, rows, whole.recipe, 0.0).loss)
+        with torch.inference_mode():
+            scores[test] = fitted(torch.from_numpy(whole.discs.features[test])).double().numpy()
+            cuts[test] = fitted.cuts().double().numpy()
+    return OutOfFold(
+        scores=np.zeros_like(scores),
+        cuts=np.zeros_like(cuts),
+        regression_scores=scores,
+        regression_cuts=cuts,
+        fold=whole.fold,
+        findings=np.array([finding.value for finding in findings]),
+    )
+
+
+def write(page: Path, table: str, heading: str) -> None:
+    """The table between its markers; at the end of a page that has none."""
+    old = page.read_text(encoding="utf-8") if page.exists() else "# Grading\n"
+    if START not in old:
+        old = f"{old.rstrip()}\n\n{START}{END}\n"
+    before, _, rest = old.partition(START)
+    page.write_text(f"{before}{START}\n\n{heading}\n\n{table}\n\n{END}{rest.partition(END)[2]}", encoding="utf-8")
+
+
+@click.command()
+@click.option("--data", type=click.Path(path_type=Path, exists=True, file_okay=False), required=True)
+@click.option("--layout", type=click.Choice(list(Layout)), default=Layout.SHARED, show_default=True)
+@click.option("--out", type=click.Path(path_type=Path, file_okay=False), required=True, help="The run's folder.")
+@click.option("--docs", type=click.Path(path_type=Path, file_okay=False), help="Folder of grading.md to write into.")
+@click.option("--variant", "variants", multiple=True, type=click.Choice(list(RECIPES)), help="Only these.")
+@click.option("--epochs", default=Recipe().epochs, show_default=True)
+@click.option("--fold", "folds", multiple=True, type=click.IntRange(min=0), help="Only these of the five.")
+@click.option("--device", "devices", multiple=True, default=("cpu",), show_default=True)
+@click.option("--threads", default=1, show_default=True)
+def main(  # noqa: PLR0913, PLR0917 - what the command may be told
+    data: Path,
+    layout: Layout,
+    out: Path,
+    docs: Path | None,
+    variants: Sequence[str],
+    epochs: int,
+    folds: Sequence[int],
+    devices: Sequence[str],
+    threads: int,
+) -> None:
+    """Train what is not trained yet, and write the table."""
+    torch.set_num_threads(threads)
+    out.mkdir(parents=True, exist_ok=True)
+    asked, source = Recipe(epochs=epochs), grading_sources.read(data, Layout(layout))
+    discs = grading_run.cut_discs(source, out)
+    fold = grading_run.fold_of(discs, source, asked)
+    whole = Run(discs=discs, fold=fold, recipe=asked, devices=tuple(devices), out=out)
+    run_folder.write(out, discs, devices)
+    chosen = sorted(folds) or list(range(asked.folds))
+    table = compare(whole, {name: RECIPES[name] for name in variants or RECIPES}, chosen)
+    words = "".join(f" --fold {k}" for k in folds) + "".join(f" --variant '{name}'" for name in variants)
+    heading = (
+        f"{datetime.now(UTC):%Y-%m-%d}, `python -m inference.training.ablation --data {data} --out {out} --epochs "
+        f"{epochs}{words}`: mid-sagittal slices of the patients held out in fold {', '.join(map(str, chosen))} of "
+        f"{asked.folds}; AUC, for Pfirrmann QWK; the same folds and seeds for all."
+    )
+    print(table)
+    if docs is not None:
+        write(docs / "grading.md", table, heading)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,75 @@
+"""What learns, and from what: a grading network, the second task beside it, and the loss of one batch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional
+
+from inference.descriptors import FEATURES
+from inference.networks.family import Branch, GradingNetwork
+from inference.training.gradings import GradedDiscs
+from inference.training.losses import Weighted
+
+TAUGHT: tuple[int, ...] = tuple(
+    i for i, name in enumerate(FEATURES) if "bod" not in name and not name.endswith(("_to_above", "_to_below"))
+)
+"""The numbers that the second task asks for: what a patch shows; not the bodies' far ends, nor the next discs."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Batch:
+    """Discs to learn from; maybe a part of a larger batch that several processes share."""
+
+    images: Tensor
+    slice_present: Tensor
+    zones: Tensor
+    labels: Tensor
+    numbers: Tensor
+    """(n, len(TAUGHT)) measured, centred and scaled; NaN where unknown."""
+    label_counts: Tensor
+    """(targets,) discs with each label in the whole batch, over the number of processes."""
+    number_count: float
+    """Known numbers in the whole batch, over the number of processes."""
+
+
+class Lesson(nn.Module):
+    """A network and its second task, to tell the measured numbers from what its trunk saw. The task is not shipped."""
+
+    def __init__(self, network: GradingNetwork, task: Weighted, weight_of_numbers: float, precision: torch.dtype):
+        super().__init__()
+        self.network, self.task = network, task
+        self.numbers = Branch(network.summary_size, 96, len(TAUGHT), 0.3)
+        self.weight_of_numbers, self.precision = weight_of_numbers, precision
+        network.regression.requires_grad_(False)  # it is fitted apart
+
+    def forward(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+        """The loss; and of it the loss of the gradings and that of the numbers, for the log."""
+        is_mixed = self.precision is not torch.float32
+        with torch.autocast(batch.images.device.type, self.precision, enabled=is_mixed):
+            look = self.network.look(batch.images, batch.slice_present, batch.zones)
+            told = self.numbers(look.summary).float()
+        scores = look.scores.float()
+        of_grades = self.task.share_of_loss(self.network.log_odds(scores), batch.labels, batch.label_counts)
+        known = torch.isfinite(batch.numbers)
+        apart = functional.smooth_l1_loss(told[known], batch.numbers[known], reduction="sum")
+        of_numbers = apart / max(batch.number_count, 1e-6)
+        # Every branch takes part in every step, whichever labels this batch has: processes wait for each gradient.
+        loss = of_grades + self.weight_of_numbers * of_numbers + 0.0 * (scores.sum() + told.sum())
+        return loss, of_grades.detach(), of_numbers.detach()
+
+    @property
+    def learning(self) -> list[nn.Parameter]:
+        return [parameter for parameter in self.parameters() if parameter.requires_grad]
+
+
+def standardised(discs: GradedDiscs, rows: NDArray[np.int64]) -> Tensor:
+    """(all discs, len(TAUGHT)) centred and scaled by the given discs, at most 4 spreads out."""
+    features = discs.features[:, TAUGHT].astype(np.float64)
+    high, middle, low = np.nanpercentile(features[rows], (84, 50, 16), axis=0)
+    scaled = (features - middle) / np.maximum((high - low) / 2, 1e-4)
+    return torch.from_numpy(scaled.clip(-4, 4)).float()
