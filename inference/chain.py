@@ -24,6 +24,11 @@ NEAREST_MM, FURTHEST_MM = 14.0, 85.0
 """Distance between centres of discs in a chain; the far end leaves room for one or two that were missed."""
 GAP = 1.55
 """Two discs further apart than this many times the median have a missed one between them."""
+LEAST_STEP = 0.5
+"""A faint disc between two others is nearer to neither than this many times the median step."""
+LEAST_DEPTH = 0.6
+"""A faint disc reaches at least so far front to back, in the median width of the chain's discs: a line in a broken body,
+or its vein, does not."""
 BODY_DEPTH_MM = (5.0, 18.0)
 """How far beneath a disc its lower neighbour is looked at: behind the endplate, before the next disc."""
 
@@ -62,8 +67,8 @@ def discs_of(plane: Plane) -> tuple[Candidate, ...]:
     chain = longest_chain(candidates(plane, SURE))
     if len(chain) < 2:
         return tuple(chain)
-    chain = _gaps_filled(plane, _nothing_far_below_s1(plane, chain))
-    return tuple(_foot_reached(plane, chain))
+    chain = _faint_between(plane, _gaps_filled(plane, _nothing_far_below_s1(plane, chain)))
+    return tuple(_head_reached(plane, _foot_reached(plane, chain)))
 
 
 def candidates(plane: Plane, threshold: float) -> list[Candidate]:
@@ -184,6 +189,41 @@ def _gaps_filled(plane: Plane, chain: list[Candidate]) -> list[Candidate]:
                     filled.append(faint)
         filled.append(lower)
     return filled
+
+
+def _faint_between(plane: Plane, chain: list[Candidate]) -> list[Candidate]:
+    """Add discs that are too faint by themselves, but lie whole between two discs of the chain that stand apart.
+
+    Where the spine leaves the slice, bodies are wedged and discs blurred: the step over a missed one is then hardly
+    longer than the steps elsewhere, and all names above it would be one too high.
+    """
+    usual = float(np.median([np.linalg.norm(b.center_mm - a.center_mm) for a, b in pairwise(chain)]))
+    depth = LEAST_DEPTH * float(np.median([disc.width_mm for disc in chain]))
+    wide = [each for each in candidates(plane, FAINT) if each.width_mm >= depth]
+    result = [chain[0]]
+    for upper, lower in pairwise(chain):
+        if np.linalg.norm(lower.center_mm - upper.center_mm) > 2 * LEAST_STEP * usual:
+            between = [
+                each
+                for each in wide
+                if _link(upper, each) is not None
+                and _link(each, lower) is not None
+                and min(np.linalg.norm(each.center_mm - other.center_mm) for other in (upper, lower))
+                >= LEAST_STEP * usual
+            ]
+            result += [max(between, key=lambda each: each.area_mm2 * each.confidence)] if between else []
+        result.append(lower)
+    return result
+
+
+def _head_reached(plane: Plane, chain: list[Candidate]) -> list[Candidate]:
+    """Add the uppermost disc where it was too faint: one step above the first, and a vertebra between them."""
+    first, second = chain[0], chain[1]
+    step = float(np.linalg.norm(second.center_mm - first.center_mm))
+    faint = _faint_disc(plane, first.center_mm - step * first.down, radius_mm=0.3 * step)
+    if faint is None or _link(faint, first) is None or faint.width_mm < LEAST_DEPTH * first.width_mm:
+        return chain
+    return [faint, *chain] if beneath(plane, faint).vertebra > 0.5 else chain
 
 
 def chain_point(upper: Candidate, lower: Candidate, share: float) -> FloatArray:

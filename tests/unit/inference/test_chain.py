@@ -64,6 +64,31 @@ def test_a_faint_lowest_disc_is_recovered_where_a_vertebra_lies_beneath_the_one_
     assert len(rows_of(with_patch(spine, slice(row - 4, row + 5), slice(84, 117), value=0.3))) == 6
 
 
+def test_a_faint_uppermost_disc_is_recovered_where_a_vertebra_lies_beneath_it() -> None:
+    spine = drawn(column_of_discs(6), missing=[0])
+    assert len(rows_of(spine)) == 5
+    faint = with_patch(spine, slice(16, 25), slice(84, 117), value=0.3)
+    assert rows_of(faint)[0] == pytest.approx(20, abs=0.5)
+    boneless = faint.probabilities.copy()
+    boneless[Tissue.VERTEBRA, : int(20 + STEP_MM - DISC_HEIGHT_MM)] = 0
+    assert len(rows_of(Plane(probabilities=boneless, pixel_mm=faint.pixel_mm))) == 5
+
+
+def between_wedged_bodies(depth_mm: int) -> Plane:
+    """Discs at 20, 54, 88, 134 and 168 mm, and a faint patch at 111 mm: the long step is 1.35 times the usual one."""
+    spine = drawn([DrawnDisc(row_mm=row, column_mm=100) for row in (20.0, 54.0, 88.0, 134.0, 168.0)])
+    half = depth_mm // 2
+    return with_patch(spine, slice(108, 115), slice(100 - half, 101 + half), value=0.3)
+
+
+def test_a_faint_disc_between_wedged_bodies_is_recovered_though_the_step_is_hardly_longer() -> None:
+    assert rows_of(between_wedged_bodies(32)) == pytest.approx([20, 54, 88, 111, 134, 168], abs=0.5)
+
+
+def test_a_short_faint_line_in_a_body_is_no_disc() -> None:
+    assert len(rows_of(between_wedged_bodies(18))) == 5
+
+
 def test_no_disc_at_all_is_an_empty_chain() -> None:
     assert discs_of(Plane(probabilities=np.zeros((4, 100, 100), np.float32), pixel_mm=np.ones(2))) == ()
 
