@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from torch import Tensor
 
 from inference.grades import Finding
@@ -18,7 +19,7 @@ from inference.training.disc_augmentation import plain_batch
 from inference.training.graded_series import DataSetError, GradedData
 from inference.training.grading_tables import Evaluated, Shares
 from inference.training.gradings import MARROW_TARGET, TARGETS, GradedDiscs, findings_of, targets_of
-from inference.weights import FOLDER, MANIFEST, checked_file, read_grader, read_manifest
+from inference.weights import FOLDER, MANIFEST, WeightsError, checked_file, read_grader, read_manifest
 
 AT_ONCE = 64
 PAGE = "evaluation.md"
@@ -34,7 +35,7 @@ def write(data: GradedData, folder: Path, weights: Path | None, heading: str) ->
         DataSetError: nothing of what is labelled is something that the grader speaks of.
         WeightsError: the file cannot be used.
     """
-    grader = read_grader(weights or checked_file(FOLDER, "grader", read_manifest(MANIFEST)))
+    grader = _grader(weights or checked_file(FOLDER, "grader", read_manifest(MANIFEST)))
     folder.mkdir(parents=True, exist_ok=True)
     found = evaluated(grading_run.cut_discs(data, folder), grader)
     if not found.targets:
@@ -49,6 +50,13 @@ def write(data: GradedData, folder: Path, weights: Path | None, heading: str) ->
     (folder / PAGE).write_text(f"# Evaluation\n\n{text}\n", encoding="utf-8")
     grading_page.write_worst(found, folder / "worst")
     return text
+
+
+def _grader(path: Path) -> GradingNetwork:
+    try:
+        return read_grader(path)
+    except (OSError, SafetensorError) as unreadable:
+        raise WeightsError(f"{path} cannot be read as weights of a grader: {unreadable}") from unreadable
 
 
 def evaluated(discs: GradedDiscs, grader: GradingNetwork) -> Evaluated:

@@ -35,7 +35,7 @@ def write(data: Path, run: Path, out: Path, heading: str) -> str:
             "**Expected calibration error**, classes weighed as equally frequent, before and after the sharpness that "
             f"was fitted on the other folds ({kind_of(discs, rows)})",
             tables.calibration_table(found, rows),
-            f"**Groups** ({kind_of(discs, rows)}; of groups of 30 discs or more)",
+            f"**Groups** ({kind_of(discs, rows)}; of groups of {tables.FEWEST_GROUPED} discs or more)",
             tables.groups_table(found, rows, _groups(data, discs)),
         ]
     )
@@ -119,7 +119,8 @@ def figure(found: Evaluated, rows: Mask) -> Figure:
     reliability.plot([0.3, 1], [0.3, 1], "k--", linewidth=1)
     reliability.set(title="reliability (classes equally frequent)", xlabel="probability said", ylabel="share right")
     risk.set(title="risk and coverage", xlabel="share of discs kept, surest first", ylabel="share wrong")
-    risk.legend(fontsize=7)
+    if risk.get_lines():
+        risk.legend(fontsize=7)
     return drawing
 
 

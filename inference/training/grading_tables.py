@@ -19,6 +19,8 @@ Shares = Mapping[str, FloatArray]
 """Per target (n, classes) probabilities."""
 Mask = NDArray[np.bool_]
 PFIRRMANN = Finding.PFIRRMANN.value
+FEWEST_GROUPED = 30
+"""Discs of a group that figures are given of."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -143,7 +145,7 @@ def groups_table(found: Evaluated, rows: Mask, groups: Mapping[str, NDArray[np.s
     for name, values in {"level": level, **groups}.items():
         for value in np.unique(values[rows]):
             chosen = rows & (values == value)
-            if chosen.sum() < 30:
+            if chosen.sum() < FEWEST_GROUPED:
                 continue
             others = [headline(found, found.both, target, chosen) for target in found.yes_or_no]
             lines.append(
