@@ -27,8 +27,8 @@ GAP = 1.55
 LEAST_STEP = 0.5
 """A faint disc between two others is nearer to neither than this many times the median step."""
 LEAST_DEPTH = 0.6
-"""A faint disc reaches at least so far front to back, in the median width of the chain's discs: a line in a broken body,
-or its vein, does not."""
+"""A faint disc reaches at least so far front to back, in the median width of the chain's discs. A line in a broken
+body, or its vein, does not."""
 BODY_DEPTH_MM = (5.0, 18.0)
 """How far beneath a disc its lower neighbour is looked at: behind the endplate, before the next disc."""
 
