@@ -101,15 +101,24 @@ def train_localisation(  # noqa: PLR0913, PLR0917 - one for each option
 @_LAYOUT
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), required=True, help="The run's folder.")
 @click.option(
+    "--config",
     "--recipe",
     "recipe_file",
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
-    help="TOML with epochs, learning_rate, seed...; without it as the shipped weights were made.",
+    help="TOML with variant, epochs, learning_rate, seed... (docs/grading.md), or a run's recipe.json; without it as "
+    "the shipped weights were made.",
 )
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
+@click.option(
+    "--device",
+    "devices",
+    multiple=True,
+    default=("auto",),
+    show_default=True,
+    help="auto, cpu, cuda or cuda:N; given several times, they share every batch.",
+)
 @_THREADS
 def train_grading(  # noqa: PLR0913, PLR0917 - one for each option
-    data: Path, layout: str, out: Path, recipe_file: Path | None, device: str, threads: int
+    data: Path, layout: str, out: Path, recipe_file: Path | None, devices: tuple[str, ...], threads: int
 ) -> None:
     """Cut the discs, hold out each patient once, train on all, write OUT/grader.safetensors.
 
@@ -125,7 +134,7 @@ def train_grading(  # noqa: PLR0913, PLR0917 - one for each option
     torch.set_num_threads(threads)
     try:
         graded = grading_sources.read(data, grading_sources.Layout(layout))
-        weights = grading_run.run(graded, out, recipe.read(recipe_file), [str(device_of(device))])
+        weights = grading_run.run(graded, out, recipe.read(recipe_file), [str(device_of(each)) for each in devices])
     except (DataSetError, DeviceError, WeightsError, recipe.RecipeError) as error:
         raise click.ClickException(str(error)) from error
     click.echo(f"weights: {weights}")
@@ -224,10 +233,17 @@ def evaluate_localisation(data: Path, out: Path, folds: Path | None, quick: bool
     help='Evaluate this grader.safetensors, or "shipped", on all of DATA; writes RUN/evaluation.md. It must not have '
     "been trained on these patients.",
 )
+@click.option(
+    "--views",
+    type=click.Choice(["plain", "shifted", "paper"]),
+    default="plain",
+    show_default=True,
+    help="Test-time augmentation: each disc as it is cut; shifted, 9 views; or SpineNet's 54. Networks only.",
+)
 @_DOCS
 @_THREADS
 def evaluate_grading(  # noqa: PLR0913, PLR0917 - one for each option
-    data: Path, layout: str, run: Path, weights: str | None, out: Path, threads: int
+    data: Path, layout: str, run: Path, weights: str | None, views: str, out: Path, threads: int
 ) -> None:
     """Tell how graders judge patients they have not seen; writes grading.md, grading.png and RUN/worst."""
     import torch
@@ -252,7 +268,27 @@ def evaluate_grading(  # noqa: PLR0913, PLR0917 - one for each option
     if not (run / grading_run.SAID).exists():
         raise click.ClickException(f"{run} holds no finished training: spinenode train grading --out {run}")
     heading = (
-        f"{datetime.now(UTC):%Y-%m-%d}, `spinenode evaluate grading --data {data}{kind} --run {run} --out {out}`, of a "
-        f"run by `spinenode train grading --data {data}{kind} --out {run}`."
+        f"{datetime.now(UTC):%Y-%m-%d}, `spinenode evaluate grading --data {data}{kind} --run {run} --out {out}"
+        f"{'' if views == 'plain' else f' --views {views}'}`, of a run by `spinenode train grading --data {data}{kind} "
+        f"--out {run}`."
     )
-    click.echo(grading_page.write(data, run, out, heading))
+    try:
+        said = grading_run.SAID if views == "plain" else grading_run.seen_again(run, views)
+        click.echo(grading_page.write(data, run, out, heading, said))
+    except DataSetError as error:
+        raise click.ClickException(str(error)) from error
+
+
+@evaluate.command("measured", epilog="Example:  spinenode evaluate measured --data spider --out docs")
+@click.option("--data", type=click.Path(path_type=Path, exists=True, file_okay=False), required=True, help="SPIDER.")
+@_DOCS
+@_THREADS
+def evaluate_measured(data: Path, out: Path, threads: int) -> None:
+    """Tell how the measured grades stand to SPIDER's labels; writes into grading.md."""
+    import torch
+
+    from inference.training import measured_page
+
+    torch.set_num_threads(threads)
+    heading = f"{datetime.now(UTC):%Y-%m-%d}, `spinenode evaluate measured --data {data} --out {out}`."
+    click.echo(measured_page.write(data, out, heading))

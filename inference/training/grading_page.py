@@ -24,10 +24,13 @@ FEWEST_DRAWN = 30
 """Curves of fewer discs than this are not drawn."""
 
 
-def write(data: Path, run: Path, out: Path, heading: str) -> str:
-    """Tables and ``grading.png`` into ``out``, pictures of the worst cases into ``run``. Gives the tables."""
+def write(data: Path, run: Path, out: Path, heading: str, said: str = grading_run.SAID) -> str:
+    """Tables and ``grading.png`` into ``out``, pictures of the worst cases into ``run``. Gives the tables.
+
+    ``said``: file of the run that holds what was said out of fold.
+    """
     discs = load(run / grading_run.DISCS)
-    found = tables.evaluated(discs, calibration.load(run / grading_run.SAID))
+    found = tables.evaluated(discs, calibration.load(run / said))
     rows = most(discs)
     text = "\n\n".join(
         [

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +27,7 @@ from inference.training import calibration, disc_cutting, grading, grading_sourc
 from inference.training.calibration import OutOfFold
 from inference.training.graded_series import DataSetError, GradedData
 from inference.training.grading import Session
-from inference.training.gradings import TARGETS, GradedDiscs, findings_of, findings_taught
+from inference.training.gradings import TARGETS, GradedDiscs, findings_of, findings_taught, load
 from inference.training.recipe import Recipe
 from inference.training.views import VIEWS, Views
 from inference.volume import FloatArray, SagittalVolume
@@ -122,6 +122,19 @@ def cross_validate(whole: Run, views: Views = VIEWS["plain"]) -> OutOfFold:
         for name, values in of_fold.items():
             getattr(said, name)[test] = values
     return said
+
+
+def seen_again(folder: Path, name: str) -> str:
+    """The folds of a finished run look at their discs again, by the ``VIEWS`` of that name; gives the file's name."""
+    kept, discs = calibration.load(folder / SAID), load(folder / DISCS)
+    scores, cuts = kept.scores.copy(), kept.cuts.copy()
+    for k in np.unique(kept.fold).tolist():
+        test = kept.fold == k
+        said = said_by(read_grader(folder / f"fold{k}.safetensors"), discs, discs.rows(test), VIEWS[name])
+        scores[test], cuts[test] = said["scores"], said["cuts"]
+    file = f"out_of_fold_{name}.npz"
+    replace(kept, scores=scores, cuts=cuts).save(folder / file)
+    return file
 
 
 def trained(discs: GradedDiscs, rows: NDArray[np.int64], chosen: Recipe, session: Session) -> GradingNetwork:
