@@ -25,7 +25,7 @@ from tests.unit.node.encoded_images import encoded, mr_image
 pytestmark = pytest.mark.slow
 
 SENDERS = 4
-RANDOM_KILLS = int(os.environ.get("RECEIVER_KILLS", "3"))
+RANDOM_KILLS = int(os.environ.get("RECEIVER_KILLS", "10"))
 """On each database; RECEIVER_KILLS=200 is the long run, which takes about a quarter of an hour for each."""
 IMAGES = max(100, 10 * RANDOM_KILLS)
 
