@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from scipy.special import expit
 
 from inference.grades import Finding
+from inference.training.graded_series import DataSetError
 from inference.training.gradings import MARROW_TARGET, TARGETS, UNKNOWN, class_weights, findings_of
 from inference.volume import FloatArray
 
@@ -58,8 +59,10 @@ class OutOfFold:
 
 
 def load(path: Path) -> OutOfFold:
-    """What ``OutOfFold.save`` wrote."""
+    """What ``OutOfFold.save`` wrote. Raises DataSetError where another version did."""
     with np.load(path) as stored:
+        if "findings" not in stored:
+            raise DataSetError(f"{path} was written by another version: train into another folder")
         return OutOfFold(**{name: stored[name] for name in OutOfFold.__dataclass_fields__})
 
 

@@ -12,6 +12,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +73,13 @@ def load_or_cut(data: GradedData, cache: Path, localise: Localise, localiser_dig
 def stamp_of(data: GradedData, localiser_digest: str) -> str:
     """What cut discs depend on, as one line of JSON."""
     numbers = hashlib.sha256("\n".join(FEATURES).encode()).hexdigest()
-    made = {"data": data.digest(), "localiser": localiser_digest, "targets": TARGETS, "numbers": numbers}
+    made = {
+        "data": data.digest(),
+        "localiser": localiser_digest,
+        "spinenode": version("spinenode"),
+        "targets": TARGETS,
+        "numbers": numbers,
+    }
     return json.dumps(made, sort_keys=True)
 
 

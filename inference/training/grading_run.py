@@ -87,8 +87,8 @@ def cut_discs(data: GradedData, out: Path) -> GradedDiscs:
     localiser, digest = load_localiser("cpu"), read_manifest(MANIFEST)["localiser"]["sha256"]
     if any(out.glob("*.safetensors")) and disc_cutting.stamped(out / DISCS) != disc_cutting.stamp_of(data, digest):
         raise DataSetError(
-            f"{out} holds trainings on other discs (the data set or the localiser was changed since): choose another "
-            "folder, or remove it"
+            f"{out} holds trainings on other discs (the data set, the localiser or the version was changed since): "
+            "choose another folder, or remove it"
         )
 
     def localise(volume: SagittalVolume) -> Spine:

@@ -213,5 +213,5 @@ def test_a_run_does_not_go_on_with_changed_data(tmp_path: Path, toy: Path, studi
     (data / "manifest.csv").write_text(table.replace("L4/L5,3,0", "L4/L5,4,0"))
     answer = run(*words, "--device", "cpu")
     assert answer.exit_code == 1
-    assert "the data set or the localiser was changed since" in answer.output
+    assert "the data set, the localiser or the version was changed since" in answer.output
     assert "Traceback" not in answer.output
