@@ -7,13 +7,17 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from inference.descriptors import FEATURES
 from inference.discs import cut
 from inference.evidence import explain, in_cells
 from inference.grades import Basis, Finding, Grade
+from inference.networks.ensemble import Ensemble
+from inference.networks.family import GradingNetwork
 from inference.networks.grader import DiscGrader
-from inference.networks.odds import LEARNED
+from inference.networks.odds import LEARNED, MARROW
+from inference.networks.variants import VARIANTS
 from inference.report import EvidenceMap, Method
 from inference.volume import SagittalVolume
 from tests.spine_factory import Drawn, drawn_spine, flipped
@@ -124,6 +128,64 @@ def test_every_method_explains_every_learned_grade_within_the_volume(method: Met
             assert found.values.min() >= 0
             assert found.values.shape[0] <= 3  # the slices that weigh anything
             assert (np.add(found.first_voxel, found.values.shape) <= drawn.volume.voxels.shape).all()
+
+
+@pytest.mark.parametrize("method", Method)
+@pytest.mark.parametrize("variant", ["slices_as_channels", "slices_pooled", "volumetric", "ensemble"])
+def test_every_network_of_the_family_can_be_explained_by_every_method(variant: str, method: Method) -> None:
+    """2-D with slices as channels or pooled, 3-D, and several by regions together, on whole and on lone slices."""
+    torch.manual_seed(3)
+    network: GradingNetwork
+    if variant == "ensemble":
+        network = Ensemble([_network(), _network()]).eval()
+    else:
+        network = VARIANTS[variant](features=FEATURES, width=0.03).eval()
+    drawn = drawn_spine()
+    disc = cut(drawn.volume, drawn.spine)[0]
+    lone = replace(disc, slice_present=np.arange(9) == 4)
+    cells = in_cells([disc, lone], network, [_grades()] * 2, method)
+    assert cells.shape == (len(LEARNED), 2, 9, 28, 56)
+    assert (cells >= 0).all()
+    assert (cells.sum(axis=(2, 3, 4)) > 0).mean() > 0.8  # an untrained score may be excited by nothing
+    assert cells[:, 1, [0, 1, 2, 3, 5, 6, 7, 8]].sum() == 0
+
+
+@pytest.mark.parametrize("method", Method)
+def test_a_marrow_grade_is_explained_by_the_score_of_its_side(method: Method) -> None:
+    """Training may leave every change to one branch. Both branches judge both sides, so each side is explained."""
+    network = _network()
+    with torch.no_grad():
+        silent: nn.Linear = network.branches[LEARNED.index(Finding.UPPER_MARROW_CHANGE)].out  # type: ignore[assignment,union-attr]
+        silent.weight.zero_()
+        heard: nn.Linear = network.branches[LEARNED.index(Finding.LOWER_MARROW_CHANGE)].out  # type: ignore[assignment,union-attr]
+        heard.weight.abs_()
+    drawn = drawn_spine()
+    disc = cut(drawn.volume, drawn.spine)[0]
+    upper, lower = in_cells([disc], network, [_grades()], method)[[LEARNED.index(finding) for finding in MARROW], 0]
+    for own, other in ((upper, lower), (lower, upper)):
+        assert own.sum() > 0
+        assert np.abs(own / own.sum() - other / other.sum()).sum() > 0.5
+
+
+def test_what_is_explained_of_the_marrow_is_what_says_the_side() -> None:
+    torch.manual_seed(2)
+    batch = torch.rand(2, 9, 112, 224), torch.ones(2, 9, dtype=torch.bool), torch.randint(0, 9, (2, 112, 224))
+    network = _network()
+    with torch.no_grad():
+        explained = network(*batch)[:, [LEARNED.index(finding) for finding in MARROW]]
+        torch.testing.assert_close(explained, network.look(*batch).sides)
+
+
+def test_the_default_map_is_the_product_of_gradient_and_contrastive_excitation() -> None:
+    drawn, network = drawn_spine(), _network()
+    discs = cut(drawn.volume, drawn.spine)
+    gradient, excited, both = (
+        in_cells(discs, network, [_grades()] * len(discs), method)
+        for method in (Method.GRADIENT_SALIENCY, Method.CONTRASTIVE_EXCITATION, Method.GRADIENT_IN_EXCITATION)
+    )
+    product = gradient * excited
+    scale = product.max(axis=(2, 3, 4), keepdims=True)
+    np.testing.assert_allclose(both / both.max(axis=(2, 3, 4), keepdims=True), product / scale, atol=1e-4)
 
 
 @pytest.mark.parametrize("method", Method)
