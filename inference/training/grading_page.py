@@ -58,6 +58,7 @@ def write(data: Path, run: Path, out: Path, heading: str, said: str = grading_ru
 def overview(found: Evaluated, heading: str) -> list[str]:
     """Heading, and tables that any evaluation has."""
     discs, rows = found.discs, most(found.discs)
+    measure = ", for Pfirrmann QWK" if PFIRRMANN in found.targets else ""
     paragraphs = [heading]
     for chosen in (~discs.is_stack, discs.is_stack):
         if chosen.any():
@@ -65,7 +66,7 @@ def overview(found: Evaluated, heading: str) -> list[str]:
             paragraphs.append(tables.main_table(found, chosen))
     return [
         *paragraphs,
-        f"**Each opinion alone, and both** ({kind_of(discs, rows)}; AUC, for Pfirrmann QWK)",
+        f"**Each opinion alone, and both** ({kind_of(discs, rows)}; AUC{measure})",
         tables.opinions_table(found, rows),
         f"**Doubt** ({kind_of(discs, rows)})",
         tables.doubt_table(found, rows),

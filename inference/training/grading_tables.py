@@ -141,7 +141,8 @@ def headline(found: Evaluated, shares: Shares, target: str, rows: Mask) -> float
 def groups_table(found: Evaluated, rows: Mask, groups: Mapping[str, NDArray[np.str_]]) -> str:
     """By level, and by whatever ``groups`` (name -> (n,) value of each disc) hold."""
     level = np.array([LEVEL_OF_LABEL[number].value for number in found.discs.label_number.tolist()])
-    lines = header(["group", "discs", "Pfirrmann QWK", "Pfirrmann within one", "mean AUC of the others"])
+    of_pfirrmann = ["Pfirrmann QWK", "Pfirrmann within one"] if PFIRRMANN in found.targets else []
+    lines = header(["group", "discs", *of_pfirrmann, "mean AUC of the others"])
     for name, values in {"level": level, **groups}.items():
         for value in np.unique(values[rows]):
             chosen = rows & (values == value)
@@ -153,7 +154,7 @@ def groups_table(found: Evaluated, rows: Mask, groups: Mapping[str, NDArray[np.s
                     [
                         f"{name} {value}",
                         f"{int(chosen.sum())}",
-                        *_pfirrmann_cells(found, chosen),
+                        *(_pfirrmann_cells(found, chosen) if of_pfirrmann else ()),
                         _mean(others),
                     ]
                 )
@@ -163,7 +164,7 @@ def groups_table(found: Evaluated, rows: Mask, groups: Mapping[str, NDArray[np.s
 
 def _pfirrmann_cells(found: Evaluated, chosen: Mask) -> tuple[str, str]:
     known = chosen & found.known(PFIRRMANN)
-    if PFIRRMANN not in found.targets or not known.any():
+    if not known.any():
         return "-", "-"
     error = np.abs(found.truth(PFIRRMANN, known) - median(found.both[PFIRRMANN][known]))
     return f"{headline(found, found.both, PFIRRMANN, chosen):.3f}", f"{(error <= 1).mean():.3f}"

@@ -199,7 +199,7 @@ def test_the_shipped_grader_on_an_archive_and_what_was_left_out_of_it(
     kappa = float(answer.output.split("quadratic weighted kappa ")[1].split()[0])
     assert kappa > 0.6  # the phantom's discs are drawn after the grades
     left_out = (out / "left_out.csv").read_text()
-    assert f"line {2 + sum(len(study.truth) for study in studies)},,No sagittal T2-weighted series" in left_out
+    assert f'line {2 + sum(len(study.truth) for study in studies)},,"No sagittal T2-weighted series' in left_out
     assert "person" not in left_out
 
 
