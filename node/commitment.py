@@ -24,14 +24,14 @@ from pynetdicom.sop_class import (  # type: ignore[attr-defined]
 )
 
 from node.association import Peer, SendError, associate, leave
-from node.commitment_report import COMMITMENT_CLASS, COMMITMENT_INSTANCE, SUCCESS
+from node.commitment_report import COMMITMENT_CLASS, COMMITMENT_INSTANCE, PROCESSING_FAILURE, SUCCESS
 from node.retry import Failure
 
 REQUEST_STORAGE_COMMITMENT = 1
 """Action type (PS3.4 table J.3-1)."""
 NATIVE: list[str | UID] = [ExplicitVRLittleEndian, ImplicitVRLittleEndian]
 LOOK_EVERY_S = 0.1
-ANSWERED_WITHIN_S = 30
+ANSWERED_WITHIN_S = 40
 """The ledger has noted a report, and the archive has read the answer."""
 _STATUSES = {
     0x0110: "processing failure",
@@ -109,6 +109,39 @@ class Archive:
             time.sleep(LOOK_EVERY_S)
 
 
+class _Door:
+    """Between the reports and the release: pynetdicom answers each report in a thread of its own, and what it sends
+    once the release is on its way breaks the protocol."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._answering: list[threading.Thread] = []
+        self._is_closed = False
+        self.has_ended = threading.Event()
+
+    def lets_in(self) -> bool:
+        """In the thread of a report: whether it may be answered; if not, not before the association has ended."""
+        with self._lock:
+            if not self._is_closed:
+                self._answering.append(threading.current_thread())
+                return True
+        self.has_ended.wait(ANSWERED_WITHIN_S)
+        return False
+
+    def close(self) -> None:
+        """Returns when all reports are answered and none follows at once."""
+        while (thread := self._next()) is not None:
+            thread.join(ANSWERED_WITHIN_S)
+            time.sleep(LOOK_EVERY_S)
+
+    def _next(self) -> threading.Thread | None:
+        with self._lock:
+            if self._answering:
+                return self._answering.pop()
+            self._is_closed = True
+            return None
+
+
 @contextmanager
 def association_with(peer: Peer, *, commitment: bool, queries: bool, on_report: OnReport) -> Iterator[Archive]:
     """An association that proposes the services named; released in the end.
@@ -121,10 +154,11 @@ def association_with(peer: Peer, *, commitment: bool, queries: bool, on_report: 
     if queries:
         contexts.append(build_context(StudyRootQueryRetrieveInformationModelFind, NATIVE))
 
-    answering: list[threading.Thread] = []
+    door = _Door()
 
     def take_report(event: evt.Event) -> tuple[int, None]:
-        answering.append(threading.current_thread())  # pynetdicom has one of its own for each report
+        if not door.lets_in():
+            return PROCESSING_FAILURE, None  # to nobody, the association has ended: the archive reports again
         request: Any = event.request
         encoded = request.EventInformation.getvalue() if request.EventInformation is not None else b""
         return on_report(encoded, str(event.context.transfer_syntax), int(request.EventTypeID or 0)), None
@@ -135,9 +169,11 @@ def association_with(peer: Peer, *, commitment: bool, queries: bool, on_report: 
     try:
         yield Archive(made)
     finally:
-        for thread in answering:
-            thread.join(ANSWERED_WITHIN_S)  # a release would overtake the answer
-        leave(made)
+        door.close()
+        try:
+            leave(made)
+        finally:
+            door.has_ended.set()
 
 
 def _action_information(transaction_uid: str, references: Sequence[Reference]) -> Dataset:
