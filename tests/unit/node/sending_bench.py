@@ -12,6 +12,7 @@ from pydicom import Dataset
 from pydicom.dataset import FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian
 
+from node.breaker import BreakerState
 from node.ledger import Ledger
 from node.records import DeliveryState, ReceivedInstance, ResultObject, StudyState
 from node.sending import Post, deliver, give_up_old
@@ -21,6 +22,7 @@ from tests.scripted_archive import AE_TITLE, Archive
 
 NOON = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 TEXT_SR = "1.2.840.10008.5.1.4.1.1.88.11"
+DAY_S = 86400
 
 
 class Bench:
@@ -120,3 +122,15 @@ class Bench:
 def uids(archive: Archive) -> list[str]:
     """What it has stored, in order."""
     return [str(item.SOPInstanceUID) for item in archive.stored]
+
+
+def breaker_of(bench: Bench, archive: str = "pacs") -> BreakerState:
+    return bench.ledger.archives.health(archive, now=bench.now).state
+
+
+def deliveries(bench: Bench) -> dict[str, tuple[DeliveryState, int, str]]:
+    """SOP Instance UID -> state, attempts, last status of what has not arrived."""
+    return {
+        item.sop_instance_uid: (item.state, item.attempts, item.last_status)
+        for item in bench.ledger.undelivered(limit=100)
+    }
