@@ -105,10 +105,7 @@ def _with_losses(spine: Spine, discs: list[Measured], left_out: list[LeftOut]) -
     levels = [disc.level for disc in spine.discs]
     losses = narrowing.losses_percent(levels, [values.get("disc_height_index", np.nan) for values in discs])
     return [
-        {
-            **values,
-            **_sane({"disc_height_loss_percent": max(loss, 0.0) if np.isfinite(loss) else loss}, level, left_out),
-        }
+        {**values, **_sane({"disc_height_loss_percent": float(np.maximum(loss, 0))}, level, left_out)}
         for values, loss, level in zip(discs, losses, levels, strict=True)
     ]
 

@@ -17,7 +17,7 @@ from scipy import ndimage
 
 from inference.anatomy import Disc, Spine, VertebralBody
 from inference.geometry import DiscFrame, chords_mm, frame_of, in_frame_mm
-from inference.grades import Basis, Finding, Grade, Grades, is_abnormal
+from inference.grades import Basis, Doubt, Finding, Grade, Grades, is_abnormal
 from inference.volume import FloatArray, SagittalVolume
 
 SIDES: Mapping[Finding, int] = {Finding.UPPER_MARROW_CHANGE: -1, Finding.LOWER_MARROW_CHANGE: 1}
@@ -27,11 +27,15 @@ AWAY_MM = (2.0, 6.0)
 HALF_DEPTH = 0.42
 """The corners, where osteophytes and the cortex lie, are left out."""
 PARTS = 5
-"""The end plate is read in so many parts from front to back; two neighbouring ones must say the same."""
-BRIGHTER, DARKER, DARK_ON_BOTH = 1.1, 0.9, 0.7
+"""The end plate is read in so many parts from front to back."""
+NEIGHBOURS: Mapping[int, int] = {1: 2, 2: 2, 3: 3}
+"""So many neighbouring parts must show a type."""
+BRIGHTER, DARKER, DARK_ON_BOTH = 1.1, 0.9, 0.6
 """Of the marrow in the middle of the bodies. On both images a band beside a normal end plate is darker than that (its
-median is 0.93, one in twenty below 0.62): type 3 asks for more than that."""
+median is 0.93, one in twenty below 0.62): type 3 asks for more than that, or it would be told ten times too often."""
 NOT_DARKER = 0.9
+UNPROVEN = frozenset({1, 3})
+"""Types that are always told as uncertain: SPIDER has two and four such discs with T1, and none was told rightly."""
 CRITERION = "signal beside the end plate on T1 and T2, against the marrow of the bodies (Modic 1988, Radiology 166:193)"
 
 
@@ -52,7 +56,13 @@ def types(
             if finding in said and is_abnormal(finding, said[finding]):
                 kind = _type(volume, t1, disc, SIDES[finding], marrow)
                 if kind:
-                    of_disc[finding] = Grade(value=kind, probabilities={}, basis=Basis.MEASURED, criterion=CRITERION)
+                    of_disc[finding] = Grade(
+                        value=kind,
+                        probabilities={},
+                        basis=Basis.MEASURED,
+                        criterion=CRITERION,
+                        doubt=Doubt.UNSURE if kind in UNPROVEN else None,
+                    )
         found.append(of_disc)
     return tuple(found)
 
@@ -67,9 +77,15 @@ def kind_of(t2: FloatArray, t1: FloatArray) -> int:
         2: (t1 >= BRIGHTER) & (t2 >= NOT_DARKER),
         3: (t1 <= DARK_ON_BOTH) & (t2 <= DARK_ON_BOTH),
     }
-    counted = {kind: int((where[:-1] & where[1:]).sum()) for kind, where in places.items()}
+    counted = {kind: int(_runs(where, NEIGHBOURS[kind]).sum()) for kind, where in places.items()}
     kind = max(counted, key=lambda each: (counted[each], -each))
     return kind if counted[kind] else 0
+
+
+def _runs(where: NDArray[np.bool_], length: int) -> NDArray[np.bool_]:
+    """Whether ``length`` neighbours from each place on hold."""
+    runs: NDArray[np.bool_] = np.lib.stride_tricks.sliding_window_view(where, length).min(axis=1)
+    return runs
 
 
 def _type(volume: SagittalVolume, t1: SagittalVolume, disc: Disc, direction: int, marrow: tuple[float, float]) -> int:

@@ -18,25 +18,25 @@ from inference.anatomy import DiscLevel
 from inference.grades import Basis, Doubt, Grade
 
 USUAL_HEIGHT_INDEX: Mapping[DiscLevel, float] = {
-    DiscLevel.T9_T10: 0.168,
-    DiscLevel.T10_T11: 0.168,
-    DiscLevel.T11_T12: 0.172,
+    DiscLevel.T9_T10: 0.167,
+    DiscLevel.T10_T11: 0.167,
+    DiscLevel.T11_T12: 0.171,
     DiscLevel.T12_L1: 0.191,
-    DiscLevel.L1_L2: 0.203,
+    DiscLevel.L1_L2: 0.202,
     DiscLevel.L2_L3: 0.224,
     DiscLevel.L3_L4: 0.242,
-    DiscLevel.L4_L5: 0.245,
-    DiscLevel.L5_S1: 0.237,
+    DiscLevel.L4_L5: 0.246,
+    DiscLevel.L5_S1: 0.240,
 }
 """Median of the discs of SPIDER's 179 public training patients that are labelled not narrowed and Pfirrmann 1 or 2, as
-the localiser outlines them (``spinenode evaluate grading`` prints it). T9/T10 has two such discs: that of T10/T11."""
+the localiser outlines them (``spinenode evaluate measured`` prints it). T9/T10 has two such discs: that of T10/T11."""
 PRESERVED_PERCENTILE = 90.0
 """A spine's own build is read off its best preserved discs."""
 OWN_BUILD = (0.9, 1.1)
 """And moves what is expected by at most so much: a spine whose discs are all narrow must not pass for a slight one."""
 MODERATE_PERCENT, SEVERE_PERCENT = 30.0, 60.0
 """Griffith 2007."""
-LOSS_SD_PERCENT = 9.0
+LOSS_SD_PERCENT = 7.6
 """Of one measured loss: the standard deviation between a patient's mid-sagittal image and stack, over the square root
 of two (206 discs of SPIDER)."""
 FIRM = 0.7
@@ -51,12 +51,16 @@ CRITERION = (
 CRITERION_WITHOUT_HEIGHT = "none or narrowed: learned; the disc's height was not measured, and the mildest step is said"
 
 
-def losses_percent(levels: Sequence[DiscLevel], height_indices: Sequence[float]) -> tuple[float, ...]:
+def losses_percent(
+    levels: Sequence[DiscLevel],
+    height_indices: Sequence[float],
+    usual: Mapping[DiscLevel, float] = USUAL_HEIGHT_INDEX,
+) -> tuple[float, ...]:
     """How much of its expected height index each disc of one spine has lost, %; below 0 where it is taller.
 
     ``height_indices`` may hold NaN, which stays NaN.
     """
-    ratios = np.array([index / USUAL_HEIGHT_INDEX[level] for level, index in zip(levels, height_indices, strict=True)])
+    ratios = np.array([index / usual[level] for level, index in zip(levels, height_indices, strict=True)])
     seen = ratios[np.isfinite(ratios)]
     if not seen.size:
         return (float("nan"),) * len(ratios)

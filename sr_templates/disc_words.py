@@ -64,7 +64,7 @@ def _sureness(grade: Grade, words: Phrases, modic: Grade | None = None) -> str:
     elif grade.basis is Basis.MEASURED and grade.value > 1:  # none has no step
         told.append(words.disc["step_measured"])
     if modic is not None:
-        told.append(words.disc["modic_type"].format(type=modic.value))
+        told.append(words.disc["modic_type"].format(type=f"{modic.value}{'?' if modic.doubt else ''}"))
     if grade.doubt is not None:
         told.append(words.disc["uncertain"])
     return words.disc["sure"].format(percent=", ".join(told)) if told else ""

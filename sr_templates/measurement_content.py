@@ -73,8 +73,7 @@ def evaluation(finding: Finding, disc: DiscGrading, source: SourceStudy) -> sr.C
 
 def _backing(finding: Finding, grade: Grade, source: SourceStudy) -> list[sr.ContentItem]:
     items = _criterion(grade, source)
-    if grade.doubt is not None:
-        items.append(sr.CodeContentItem(codes.RELIABILITY, codes.DOUBT[grade.doubt], relationship_type=_HAS_PROPERTIES))
+    items.extend(_reliability(grade))
     items.extend(_certainty(grade))
     if len(grade.probabilities) > 2:
         for value, chance in sorted(grade.probabilities.items()):
@@ -93,9 +92,15 @@ def _criterion(grade: Grade, source: SourceStudy) -> list[sr.ContentItem]:
     return items
 
 
+def _reliability(grade: Grade) -> list[sr.ContentItem]:
+    if grade.doubt is None:
+        return []
+    return [sr.CodeContentItem(codes.RELIABILITY, codes.DOUBT[grade.doubt], relationship_type=_HAS_PROPERTIES)]
+
+
 def _modic(kind: Grade, source: SourceStudy) -> sr.CodeContentItem:
     item = sr.CodeContentItem(codes.MODIC_TYPE, codes.modic_type(kind.value), relationship_type=_HAS_PROPERTIES)
-    attach(item, _criterion(kind, source))
+    attach(item, [*_criterion(kind, source), *_reliability(kind)])
     return item
 
 

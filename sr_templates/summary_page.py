@@ -135,7 +135,8 @@ def _grade_cell(disc: DiscGrading, finding: Finding, words: Phrases) -> Cell:
         small = words.percent(chance)
     else:
         small = words.pages["by_measurement"] if grade.basis is Basis.MEASURED else ""
-    uncertain = "?" if grade.doubt else ""
+    modic = disc.modic_types.get(finding)
+    uncertain = "?" if grade.doubt or (modic is not None and modic.doubt) else ""
     return f"{word}{uncertain} !" if marked else f"{word}{uncertain}", small, marked
 
 

@@ -70,11 +70,11 @@ def test_a_lone_slice_may_miss_the_middle_of_the_sac_and_gives_no_diameter() -> 
 
 
 def test_a_disc_that_is_as_high_as_its_level_has_lost_nothing() -> None:
-    """8 / 36 = 0.222 at all three levels: 9, 9 and 6 % below what is usual there; the best of them sets the build."""
+    """8 / 36 = 0.222 at all three levels: 8, 10 and 7 % below what is usual there; the best of them sets the build."""
     drawn = drawn_spine()
     measured = measure(drawn.volume, drawn.spine).discs
-    build = 8 / 36 / 0.237 * 0.8 + 8 / 36 / 0.242 * 0.2  # 90th percentile of three
-    for disc, usual in zip(measured, (0.242, 0.245, 0.237), strict=True):
+    build = 8 / 36 / 0.240 * 0.8 + 8 / 36 / 0.242 * 0.2  # 90th percentile of three
+    for disc, usual in zip(measured, (0.242, 0.246, 0.240), strict=True):
         assert disc["disc_height_loss_percent"] == pytest.approx(max(0.0, 100 * (1 - 8 / 36 / usual / build)), abs=1e-6)
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from inference import modic, t1_series
-from inference.grades import Basis, Finding, Grade, Grades
+from inference.grades import Basis, Doubt, Finding, Grade, Grades
 from inference.phantom import lumbar_study
 from inference.selection import choose
 from inference.volume import SagittalVolume
@@ -83,6 +83,16 @@ def test_two_neighbouring_parts_of_the_end_plate_must_agree() -> None:
     assert modic.kind_of(bright_apart, dark) == 0
     assert modic.kind_of(np.array([1.0, 1.5, 1.5, 1.0, 1.0]), dark) == 1
     assert modic.kind_of(level, level) == 0
+    dark_in_two = np.array([0.5, 0.5, 1.0, 1.0, 1.0])
+    assert modic.kind_of(dark_in_two, dark) == 0  # type 3 asks for three
+    assert modic.kind_of(np.array([0.5, 0.5, 0.5, 1.0, 1.0]), dark) == 3
+
+
+def test_types_that_nothing_has_proven_are_told_as_uncertain() -> None:
+    drawn = drawn_spine()
+    for share, doubt in ((0.5, Doubt.UNSURE), (1.4, None)):
+        both = beside_the_middle_disc(drawn.volume, BONE * share)
+        assert modic.types(both, both, drawn.spine, CHANGED)[1][UPPER].doubt is doubt
 
 
 def test_the_t1_series_of_the_same_frame_of_reference_is_found() -> None:

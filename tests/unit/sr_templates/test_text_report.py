@@ -261,7 +261,7 @@ def test_german_says_the_same_in_german(study: GradedStudy) -> None:
         "Bandscheibenhöhe < 10 mm (Steurer 2011)." in words
     )
     assert "Bandscheibenhöhe 4,0 mm" in words
-    assert "Höhenminderung der Bandscheibe (80 %)" in words
+    assert "mäßige Höhenminderung der Bandscheibe (80 %, Stufe gemessen)" in words
     assert "Sicherheit der Höhenzuordnung: 94 %." in words
 
 
