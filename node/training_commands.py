@@ -109,6 +109,12 @@ def train_localisation(  # noqa: PLR0913, PLR0917 - one for each option
     "the shipped weights were made.",
 )
 @click.option(
+    "--localisers",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    help="Folder of a cross-validated localiser: each patient's discs are found by the network that has not seen him. "
+    "Without it, by the shipped one.",
+)
+@click.option(
     "--device",
     "devices",
     multiple=True,
@@ -118,7 +124,13 @@ def train_localisation(  # noqa: PLR0913, PLR0917 - one for each option
 )
 @_THREADS
 def train_grading(  # noqa: PLR0913, PLR0917 - one for each option
-    data: Path, layout: str, out: Path, recipe_file: Path | None, devices: tuple[str, ...], threads: int
+    data: Path,
+    layout: str,
+    out: Path,
+    recipe_file: Path | None,
+    localisers: Path | None,
+    devices: tuple[str, ...],
+    threads: int,
 ) -> None:
     """Cut the discs, hold out each patient once, train on all, write OUT/grader.safetensors.
 
@@ -134,7 +146,8 @@ def train_grading(  # noqa: PLR0913, PLR0917 - one for each option
     torch.set_num_threads(threads)
     try:
         graded = grading_sources.read(data, grading_sources.Layout(layout))
-        weights = grading_run.run(graded, out, recipe.read(recipe_file), [str(device_of(each)) for each in devices])
+        chosen, places = recipe.read(recipe_file), [str(device_of(each)) for each in devices]
+        weights = grading_run.run(graded, out, chosen, places, localisers)
     except (DataSetError, DeviceError, WeightsError, recipe.RecipeError) as error:
         raise click.ClickException(str(error)) from error
     click.echo(f"weights: {weights}")

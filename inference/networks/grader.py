@@ -26,6 +26,8 @@ _PLACES: Mapping[Finding, tuple[Region, ...]] = {
     Finding.CENTRAL_CANAL_STENOSIS: (Region.BACK_EDGE, Region.BACK, Region.SAC),
 }
 """What each finding's branch is given of the map. It is architecture, not something that was learned."""
+MARROW_SCORES = "separate", "shared"
+"""Each side's marrow is scored by its own branch, or by both branches alike, as ``sides_of`` does."""
 LEAST_SHARE = 0.3
 """A cell counts for a region's maximum where at least so much of it lies in the region."""
 
@@ -52,12 +54,15 @@ class DiscGrader(GradingNetwork):
         dropout: float = 0.3,
         findings: Sequence[str] = LEARNED,
         scale: str = "proportional",
+        marrow: str = "separate",
     ) -> None:
         """``slice_weights``: 9, where 0 is not looked at; ``features``, ``findings``, ``scale``: as of
-        ``GradingNetwork``."""
+        ``GradingNetwork``; ``marrow``: one of ``MARROW_SCORES``. Raises ValueError for another."""
+        if marrow not in MARROW_SCORES:
+            raise ValueError(f"marrow {marrow!r} is not known (known: {', '.join(MARROW_SCORES)})")
         super().__init__(features=features, findings=findings, scale=scale)
         self.config |= {"slice_weights": list(slice_weights), "widths": list(widths), "hidden": hidden}
-        self.config |= {"dropout": dropout}
+        self.config |= {"dropout": dropout, "marrow": marrow}
         self.register_buffer("slice_weights", torch.tensor(slice_weights, dtype=torch.float32), persistent=False)
         halved = nn.AvgPool2d(2)  # pixels of 0.3 mm are finer than most images'
         self.stem = nn.Sequential(
@@ -109,12 +114,7 @@ class DiscGrader(GradingNetwork):
         Each ReLU is used once, as the visualisation methods ask.
         """
         near, far = self.pooled(images, slice_present, zones)
-        sides = self.sides_of(near)
-        scores = [
-            sides[:, MARROW.index(finding), None] if finding in MARROW else self._score(finding, far)
-            for finding in self.findings
-        ]
-        return self.severity(torch.cat(scores, 1))
+        return self.severity(self._with_sides(self.sides_of(near), far))
 
     def look(self, images: Tensor, slice_present: Tensor, zones: Tensor) -> Look:
         near, far = self.pooled(images, slice_present, zones)
@@ -136,7 +136,17 @@ class DiscGrader(GradingNetwork):
 
     def scores_of(self, near: Tensor, far: Tensor) -> Tensor:
         """What ``pooled`` gave -> (n, columns) scores."""
+        if self.config["marrow"] == "shared":
+            return self._with_sides(self.sides_of(near), far)
         scores = [self._score(finding, near if finding in MARROW else far) for finding in self.findings]
+        return torch.cat(scores, 1).float()
+
+    def _with_sides(self, sides: Tensor, far: Tensor) -> Tensor:
+        """(n, 2) of ``sides_of`` -> (n, columns) scores in which they are the marrow's."""
+        scores = [
+            sides[:, MARROW.index(finding), None] if finding in MARROW else self._score(finding, far)
+            for finding in self.findings
+        ]
         return torch.cat(scores, 1).float()
 
     def _score(self, finding: Finding, pooled: Tensor) -> Tensor:

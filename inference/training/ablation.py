@@ -34,6 +34,7 @@ START, END = "<!-- ablation: written by `python -m inference.training.ablation` 
 _EIGHTH = {"width": 0.125}
 RECIPES: Mapping[str, Recipe] = {
     "by regions (shipped)": Recipe(),
+    "by regions, a marrow branch for each side": Recipe(network={"marrow": "separate"}),
     "by regions, softmax": Recipe(network={"scale": "softmax"}),
     "by regions, CORN": Recipe(network={"scale": "conditional"}),
     "by regions, without the second task": Recipe(teacher=0.0),

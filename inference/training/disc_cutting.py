@@ -44,7 +44,8 @@ LEAST_LEVEL_CONFIDENCE = 0.5
 STAMP = "stamp"
 """Name in the file of cut discs: what they were cut from, with what."""
 
-Localise = Callable[[SagittalVolume], Spine]
+Localise = Callable[[SagittalVolume, int], Spine]
+"""An image and whose it is (number in the data set) -> the spine in it."""
 
 
 def load_or_cut(data: GradedData, cache: Path, localise: Localise, localiser_digest: str) -> GradedDiscs:
@@ -101,7 +102,7 @@ def cut_all(data: GradedData, localise: Localise) -> tuple[GradedDiscs | None, t
             continue
         try:
             volume = series.read()
-            spine = localise(volume)
+            spine = localise(volume, series.patient)
             _require_count(spine, series)
         except Unsuitable as unsuitable:
             left_out.append(LeftOut(series=series.name, level="", reason=str(unsuitable)))

@@ -9,6 +9,7 @@ evaluate grading`` reads it) and ``run.json``, which says what made it.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -23,8 +24,18 @@ from inference import detection, labelling
 from inference.anatomy import Spine
 from inference.grades import Finding
 from inference.networks.family import GradingNetwork
-from inference.training import calibration, disc_cutting, grading, grading_sources, recipe, regression, run_folder
+from inference.training import (
+    calibration,
+    disc_cutting,
+    grading,
+    grading_sources,
+    localisation_scores,
+    recipe,
+    regression,
+    run_folder,
+)
 from inference.training.calibration import OutOfFold
+from inference.training.disc_cutting import Localise
 from inference.training.graded_series import DataSetError, GradedData
 from inference.training.grading import Session
 from inference.training.gradings import TARGETS, GradedDiscs, findings_of, findings_taught, load
@@ -55,14 +66,18 @@ class Run:
         return Session(seed=seed, log=self.out / f"{name}.csv", device=self.devices[0], beside=self.devices[1:])
 
 
-def run(data: GradedData, out: Path, chosen: Recipe, devices: Sequence[str]) -> Path:
+def run(data: GradedData, out: Path, chosen: Recipe, devices: Sequence[str], localisers: Path | None = None) -> Path:
     """Everything; gives the path of the weights.
+
+    Arguments:
+        localisers: folder of a cross-validation of the localiser (``localisation.cross_validate``): each patient's
+            discs are then found by a network that has not seen him, as those of the clinic are. None: by the shipped.
 
     Raises ``recipe.RecipeError`` where ``out`` holds another run, ``DataSetError`` where nothing can be learned.
     """
     out.mkdir(parents=True, exist_ok=True)
     recipe.keep(chosen, out)
-    discs = cut_discs(data, out)
+    discs = cut_discs(data, out, localisers)
     whole = Run(discs=discs, fold=fold_of(discs, data, chosen), recipe=chosen, devices=tuple(devices), out=out)
     run_folder.write(out, discs, devices)
     said = cross_validate(whole)
@@ -78,23 +93,45 @@ def run(data: GradedData, out: Path, chosen: Recipe, devices: Sequence[str]) -> 
     return out / WEIGHTS
 
 
-def cut_discs(data: GradedData, out: Path) -> GradedDiscs:
-    """The data set's discs, cut where the shipped localiser finds them; kept in the run's folder.
+def cut_discs(data: GradedData, out: Path, localisers: Path | None = None) -> GradedDiscs:
+    """The data set's discs, cut where the localiser finds them, kept in the run's folder; ``localisers`` as of ``run``.
 
     Raises:
-        DataSetError: the folder holds trainings on discs that were cut from other files or by another localiser.
+        DataSetError: the folder holds trainings on discs that were cut from other files or by another localiser; or a
+            patient is in no fold of ``localisers``.
     """
-    localiser, digest = load_localiser("cpu"), read_manifest(MANIFEST)["localiser"]["sha256"]
+    localise, digest = _shipped() if localisers is None else _by_those_who_have_not_seen(data, localisers)
     if any(out.glob("*.safetensors")) and disc_cutting.stamped(out / DISCS) != disc_cutting.stamp_of(data, digest):
         raise DataSetError(
-            f"{out} holds trainings on other discs (the data set, the localiser or the version was changed since): "
-            "choose another folder, or remove it"
+            f"{out} holds trainings on other discs (the data set or the localiser was changed since): choose another "
+            "folder, or remove it"
         )
+    return disc_cutting.load_or_cut(data, out / DISCS, localise, digest)
 
-    def localise(volume: SagittalVolume) -> Spine:
+
+def _shipped() -> tuple[Localise, str]:
+    localiser = load_localiser("cpu")
+
+    def localise(volume: SagittalVolume, patient: int) -> Spine:
         return labelling.name(detection.find(volume, localiser))
 
-    return disc_cutting.load_or_cut(data, out / DISCS, localise, digest)
+    return localise, read_manifest(MANIFEST)["localiser"]["sha256"]
+
+
+def _by_those_who_have_not_seen(data: GradedData, localisers: Path) -> tuple[Localise, str]:
+    unseen = localisation_scores.unseen(localisers)
+    without = sorted(set(data.patients) - set(unseen))
+    if without:
+        raise DataSetError(
+            f"{localisers} has no finished fold without patient {without[0]} ({len(without)} such patients): train its "
+            "folds to the end"
+        )
+
+    def localise(volume: SagittalVolume, patient: int) -> Spine:
+        return labelling.name(detection.find(volume, unseen[patient]))
+
+    files = sorted(localisers.glob("fold*.safetensors"))
+    return localise, " ".join(hashlib.sha256(path.read_bytes()).hexdigest() for path in files)
 
 
 def fold_of(discs: GradedDiscs, data: GradedData, chosen: Recipe) -> NDArray[np.int64]:

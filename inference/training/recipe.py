@@ -74,7 +74,8 @@ class Recipe:
 
     def config(self, findings: Sequence[str]) -> dict[str, Any]:
         """What ``variants.build`` builds the network from."""
-        usual = {"slice_weights": list(SLICE_WEIGHTS)} if self.variant == DiscGrader.variant else {}
+        of_regions = {"slice_weights": list(SLICE_WEIGHTS), "marrow": "shared"}
+        usual = of_regions if self.variant == DiscGrader.variant else {}
         return {"features": list(FEATURES), "findings": list(findings), **usual, **self.network}
 
 

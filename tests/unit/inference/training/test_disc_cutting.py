@@ -40,7 +40,7 @@ def data(*all_series: GradedSeries, root: Path = Path()) -> GradedData:
     return GradedData(root=root, series=all_series, patients={7: "seven"}, files=(table,) if root != Path() else ())
 
 
-def localise(volume: SagittalVolume) -> Spine:
+def localise(volume: SagittalVolume, patient: int) -> Spine:
     return replace(DRAWN.spine, discs=found_sure(0.9))
 
 
@@ -122,9 +122,9 @@ def test_what_was_left_out_and_who_is_who_lie_beside_the_discs(tmp_path: Path) -
 def test_discs_are_cut_once_and_anew_when_data_or_localiser_change(tmp_path: Path) -> None:
     looks: list[int] = []
 
-    def counted(volume: SagittalVolume) -> Spine:
+    def counted(volume: SagittalVolume, patient: int) -> Spine:
         looks.append(1)
-        return localise(volume)
+        return localise(volume, patient)
 
     cache = tmp_path / "run" / "discs.npz"
     first = load_or_cut(data(series(), root=tmp_path), cache, counted, "one")
