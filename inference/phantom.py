@@ -98,7 +98,7 @@ def truth(seed: int = 0, conditions: Mapping[DiscLevel, DiscCondition] = CONDITI
 def _grades(condition: DiscCondition) -> dict[Finding, int]:
     return {
         Finding.PFIRRMANN: condition.pfirrmann,
-        Finding.DISC_NARROWING: int(condition.height_mm < NARROW_MM and condition.pfirrmann >= 3),
+        Finding.DISC_NARROWING: 2 if condition.height_mm < NARROW_MM and condition.pfirrmann >= 3 else 1,
         Finding.UPPER_MARROW_CHANGE: int(condition.fatty_marrow),
         Finding.LOWER_MARROW_CHANGE: int(condition.fatty_marrow),
         Finding.SPONDYLOLISTHESIS: int(condition.slip_mm >= SLIPPED_MM),

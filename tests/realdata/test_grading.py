@@ -13,7 +13,7 @@ import torch
 
 from inference import detection, discs, evidence, grading, labelling, measurements
 from inference.anatomy import Spine
-from inference.grades import Finding
+from inference.grades import TAUGHT, Finding
 from inference.networks.odds import LEARNED
 from inference.training import spider
 from inference.training.grading_scores import auc, quadratic_weighted_kappa
@@ -58,7 +58,7 @@ def test_grades_agree_with_the_radiologist(
             for finding, column in COLUMN_OF.items():
                 if column in said:
                     grade = grades[finding]
-                    value = grade.value if finding is Finding.PFIRRMANN else grade.probabilities[1]
+                    value = grade.value if finding is Finding.PFIRRMANN else grade.probabilities[TAUGHT[finding][-1]]
                     pairs[finding].append((said[column], value))
     truth, value = np.array(pairs[Finding.PFIRRMANN]).T
     assert len(truth) > 5 * PATIENTS

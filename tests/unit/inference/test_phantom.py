@@ -106,7 +106,7 @@ def test_truth_follows_the_conditions_built_in() -> None:
     slipped = next(disc for disc in phantom.truth(seed=0).discs if disc.level is DiscLevel.L4_L5)
     assert slipped.slip_mm == 6.5
     assert slipped.grades[Finding.SPONDYLOLISTHESIS] == 1
-    assert slipped.grades[Finding.DISC_NARROWING] == 1
+    assert slipped.grades[Finding.DISC_NARROWING] == 2
 
 
 def test_headers_repeat_exactly_what_the_geometry_needs(study: list[Dataset]) -> None:
