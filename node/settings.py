@@ -150,7 +150,7 @@ class ResultSettings(SettingsTable):
     report_declined: bool = True
     """Send a text report that says why a study was not graded."""
     language: Language = "en"
-    """Of the text report."""
+    """Of text report, pictures, overlay and PDF."""
     capture_form: Literal["single_frame", "multi_frame"] = "single_frame"
     """An object for each page, or one of all pages for the archives that take it."""
     capture_geometry: bool = False

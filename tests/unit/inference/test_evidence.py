@@ -176,7 +176,7 @@ def test_what_is_explained_of_the_marrow_is_what_says_the_side() -> None:
         torch.testing.assert_close(explained, network.look(*batch).sides)
 
 
-def test_the_default_map_is_the_product_of_gradient_and_contrastive_excitation() -> None:
+def test_the_gradient_within_excitation_is_the_product_of_both() -> None:
     drawn, network = drawn_spine(), _network()
     discs = cut(drawn.volume, drawn.spine)
     gradient, excited, both = (
