@@ -67,6 +67,7 @@ bench: $(SETUP)  ## speed and memory, as a table with the machine; receiving bes
 	@$(BIN)/python -m tests.bench_receiving --images 240 --rounds 5
 	@$(BIN)/python -m tests.bench_receiving --images 675 --at-once 1
 	@$(BIN)/python -m tests.bench_receiving --images 4500 --at-once 30
+	@$(BIN)/python -m tests.bench_receiving --associations 10000
 
 clean:  ## remove what setup, demo and tests made
 	rm -rf .venv demo-output build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -21,7 +21,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -269,7 +269,8 @@ def _program(name: str) -> str:
 def _memory_of_listener(port: int) -> float:
     for connection in psutil.net_connections(kind="tcp"):
         if connection.status == "LISTEN" and connection.laddr.port == port and connection.pid:
-            return float(psutil.Process(connection.pid).memory_info().rss / 2**20)
+            with suppress(psutil.NoSuchProcess):  # a child of one that forks, which has ended
+                return float(psutil.Process(connection.pid).memory_info().rss / 2**20)
     return float("nan")
 
 
