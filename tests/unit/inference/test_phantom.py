@@ -15,7 +15,7 @@ from pydicom.dataset import Dataset
 
 from inference import phantom
 from inference.anatomy import DiscLevel
-from inference.grades import Finding
+from inference.grades import CLASSES, Finding
 from inference.phantom_anatomy import CONDITIONS
 from inference.selection import choose
 from inference.stacking import stack
@@ -102,7 +102,7 @@ def test_truth_follows_the_conditions_built_in() -> None:
         for level, condition in CONDITIONS.items()
     }
     for disc in phantom.truth(seed=0, conditions=healthy).discs:
-        assert disc.grades == {finding: int(finding is Finding.PFIRRMANN) for finding in disc.grades}
+        assert disc.grades == {finding: CLASSES[finding][0] for finding in disc.grades}
     slipped = next(disc for disc in phantom.truth(seed=0).discs if disc.level is DiscLevel.L4_L5)
     assert slipped.slip_mm == 6.5
     assert slipped.grades[Finding.SPONDYLOLISTHESIS] == 1
