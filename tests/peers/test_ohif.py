@@ -96,7 +96,7 @@ def test_the_measurement_report_names_levels_and_grades_on_the_image(shown: dict
 def test_the_text_report_can_be_read(shown: dict[str, str]) -> None:
     text = " ".join(shown["grading text"].split())
     assert "RESEARCH USE ONLY" in text
-    assert "L4/L5: Pfirrmann grade 4, disc narrowing, upper marrow change." in text
+    assert "L4/L5: Pfirrmann grade 4, moderate disc narrowing, upper marrow change." in text
 
 
 def test_the_segments_open_over_the_source(shown: dict[str, str]) -> None:

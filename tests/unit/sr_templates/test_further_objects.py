@@ -58,7 +58,7 @@ def test_the_presentation_state_draws_each_outline_on_its_own_slice(study: Grade
 
 def test_its_words_name_level_grade_and_what_else_is_abnormal(study: GradedStudy, state: Dataset) -> None:
     said = [text.UnformattedTextValue for item in state.GraphicAnnotationSequence for text in item.TextObjectSequence]
-    assert "L4/L5 Pfirrmann 4, disc narrowing, upper marrow change" in said
+    assert "L4/L5 Pfirrmann 4, moderate disc narrowing, upper marrow change" in said
     assert sum("RESEARCH USE ONLY" in words for words in said) == 2  # one on each slice
     assert grade_words(replace(study.report.discs[0], grades={}), EN) == "T12/L1 Pfirrmann n/a"
 
