@@ -13,6 +13,11 @@ import pytest
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # before torch is loaded: threads of several test processes that share few cores wait for each other, spinning, and
+    # cost ten times what they compute
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The kills first: they wait more than they compute, and one process runs a whole file."""
