@@ -65,8 +65,8 @@ def compare(received: Iterable[SeriesCount], archive: ArchiveCounts) -> Comparis
     """Counts of the series that came beside the archive's.
 
     Images are missing as soon as the archive has more of one series; that none are missing it must have told of every
-    series that came, or of as many images of the study as came. A number smaller than what came is none: the archive does
-    not know all that there is.
+    series that came, or of as many images of the study as came. A number smaller than what came is none: the archive
+    does not know all that there is.
     """
     came = {series.series_instance_uid: series.instance_count or 0 for series in received}
     missing = expected = not_begun = 0

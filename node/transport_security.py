@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20:!aNULL:!PSK:!SRP"
-"""Of TLS 1.2; those of TLS 1.3 are all good. RFC 9325 section 4.2 names ECDHE with AES-GCM, and section 4.1 advises against
-DHE; whoever keeps to the older profiles of DICOM (section B.10) speaks ECDHE too."""
+"""Of TLS 1.2; those of TLS 1.3 are all good. RFC 9325 section 4.2 names ECDHE with AES-GCM, and section 4.1 advises
+against DHE; whoever keeps to the older profiles of DICOM (section B.10) speaks ECDHE too."""
 MINIMUM_VERSION = ssl.TLSVersion.TLSv1_2
 
 
