@@ -5,27 +5,33 @@ In memory: after a restart it is looked again. Headers are read again only when 
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from inference import wholeness
-from node import study_files
+from node import logs, study_files
 from node.assembly import Seen
-from node.ledger import Ledger
+from node.ledger import Ledger, LedgerUnavailable
 from node.records import OpenStudy, ReceivedInstance
 from node.spool import Spool
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class _Look:
     of: frozenset[str]
     """The SOP Instance UIDs that were looked at."""
-    seen: Seen
+    seen: Seen | None
+    """None: the look failed, and does so again until another image comes."""
 
 
 class Looks:
-    """For one thread."""
+    """For one thread. A study at which a look fails is left out of the answer, and no other: it closes by time alone,
+    and whoever grades it says what is wrong with it.
+    """
 
     def __init__(self, ledger: Ledger, spool: Spool) -> None:
         self._ledger = ledger
@@ -34,7 +40,8 @@ class Looks:
 
     def at_all_of(self, studies: Collection[OpenStudy]) -> Mapping[int, Seen]:
         """A look at everything that came of each of these studies."""
-        return {study.study_id: self._look(study, self._images(study)) for study in studies}
+        looks = {study.study_id: self._look(study, self._images(study)) for study in studies}
+        return {study_id: seen for study_id, seen in looks.items() if seen is not None}
 
     def at_quiet_series_of(self, studies: Collection[OpenStudy], quiet_s: float, now: datetime) -> Mapping[int, Seen]:
         """A look at those series of each of these studies of which no image came for ``quiet_s``."""
@@ -43,7 +50,9 @@ class Looks:
             images = self._images(study)
             last = {image.series_instance_uid: image.received_at for image in sorted(images, key=_when)}
             quiet = {uid for uid, at in last.items() if now - at >= timedelta(seconds=quiet_s)}
-            seen[study.study_id] = self._look(study, [image for image in images if image.series_instance_uid in quiet])
+            look = self._look(study, [image for image in images if image.series_instance_uid in quiet])
+            if look is not None:
+                seen[study.study_id] = look
         return seen
 
     def forget_all_but(self, studies: Collection[OpenStudy]) -> None:
@@ -54,12 +63,21 @@ class Looks:
     def _images(self, study: OpenStudy) -> list[ReceivedInstance]:
         return [image for image in self._ledger.instances(study.study_id) if image.modality == "MR"]
 
-    def _look(self, study: OpenStudy, images: Collection[ReceivedInstance]) -> Seen:
+    def _look(self, study: OpenStudy, images: Collection[ReceivedInstance]) -> Seen | None:
         of = frozenset(image.sop_instance_uid for image in images)
         known = self._looks.get(study.study_id)
         if known is None or known.of != of:
-            known = self._looks[study.study_id] = _Look(of, self._see(study, images))
+            known = self._looks[study.study_id] = _Look(of, self._see_or_say(study, images))
         return known.seen
+
+    def _see_or_say(self, study: OpenStudy, images: Collection[ReceivedInstance]) -> Seen | None:
+        try:
+            return self._see(study, images)
+        except LedgerUnavailable:
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever a study does to the code, the others must be closed
+            logger.error("the look at its images failed: %s", logs.place(error), extra={"study_id": study.study_id})
+            return None
 
     def _see(self, study: OpenStudy, images: Collection[ReceivedInstance]) -> Seen:
         files = study_files.read(self._spool.absolute(image.path) for image in images)

@@ -17,6 +17,8 @@ from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.filereader import read_file_meta_info
 from pydicom.uid import DeflatedExplicitVRLittleEndian
 
+from node import inflated_file
+
 DEFER_BYTES = 65536
 """Larger values than this stay in the file until they are asked for: pixels, in practice."""
 UNREADABLE = (
@@ -80,11 +82,11 @@ def read(paths: Iterable[Path]) -> StudyFiles:
 
 
 def _read_one(path: Path) -> pydicom.Dataset:
-    # a deflated data set has no offsets in the file to come back to
-    deflated = read_file_meta_info(path).get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # an unexpected end of the file: the missing elements speak for themselves
-        return pydicom.dcmread(path, defer_size=None if deflated else DEFER_BYTES)
+        if read_file_meta_info(path).get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian:
+            return inflated_file.read_deflated(path, defer_bytes=DEFER_BYTES)
+        return pydicom.dcmread(path, defer_size=DEFER_BYTES)
 
 
 def _is_hidden(path: Path) -> bool:
@@ -94,6 +96,10 @@ def _is_hidden(path: Path) -> bool:
 def _reason(error: Exception) -> str:
     if isinstance(error, InvalidDicomError):
         return "not a DICOM file"
+    if isinstance(error, inflated_file.CannotInflate):
+        return str(error)
+    if isinstance(error, MemoryError):
+        return "there is not enough memory to read it"
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     return f"the file cannot be read ({type(error).__name__})"

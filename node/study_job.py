@@ -162,7 +162,8 @@ class StudyJob:
         files = study_files.read(self._spool.absolute(image.path) for image in images)
         lost = self._unreadable_mr(images, files)
         if lost:
-            return _ended(StudyState.DECLINED, f"{lost} of the study's MR images cannot be read")
+            said = f"{len(lost)} of the study's MR images cannot be read ({lost[0].reason})"
+            return _ended(StudyState.DECLINED, said)
         if patients.are_several(files.instances):  # nor is a report made: it would be filed under one of them
             return _ended(StudyState.DECLINED, patients.SEVERAL)
         self._done("read")
@@ -197,10 +198,12 @@ class StudyJob:
                 notes.append((render.render_rejection(graded, source, run, named, len(notes) + 1), archives))
         return notes
 
-    def _unreadable_mr(self, images: Sequence[ReceivedInstance], files: study_files.StudyFiles) -> int:
-        """How many MR images could not be read: without them a slice may be missing where nobody would notice."""
-        unreadable = {file.path for file in files.unreadable}
-        return sum(image.modality == "MR" and self._spool.absolute(image.path) in unreadable for image in images)
+    def _unreadable_mr(
+        self, images: Sequence[ReceivedInstance], files: study_files.StudyFiles
+    ) -> list[study_files.UnreadableFile]:
+        """The MR images that could not be read: without them a slice may be missing where nobody would notice."""
+        mr = {self._spool.absolute(image.path) for image in images if image.modality == "MR"}
+        return [file for file in files.unreadable if file.path in mr]
 
     def _declined(self, declined: Declined, source: Sequence[pydicom.Dataset], study: StudyRecord) -> Outcome:
         rendered: Sequence[render.Rendered] = ()

@@ -63,7 +63,9 @@ class Node:
 
     def close(self, at: datetime) -> StudyRecord:
         """What the newest generation is after a look at this moment."""
-        nobody = Enquiries(self.ledger, lambda _sender, _uid: ArchiveCounts(series=()), ae_titles=())
+        nobody = Enquiries(
+            self.ledger, lambda _sender, _uid: ArchiveCounts(series=()), ae_titles=(), count_confirmed_s=15
+        )
         close_studies(self.ledger, self.settings, lambda: at, nobody, self.looks)
         return self.newest
 
@@ -161,3 +163,28 @@ def test_images_are_read_again_only_when_some_came(early: Node, monkeypatch: pyt
     for tick in range(10):
         early.close(NOON + timedelta(seconds=6 + tick))
     assert looked in ([0, 3], [3])
+
+
+def test_a_look_that_fails_leaves_the_other_studies_to_be_looked_at_and_closed(
+    patient: Node, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    slices, others = phantom_study()
+    odd = [image.copy() for image in slices[:3]]
+    for number, image in enumerate(odd):
+        image.StudyInstanceUID, image.SOPInstanceUID = "2.25.77", f"2.25.77.{number}"
+    look = wholeness.look
+
+    def fails(images: list[Dataset]) -> wholeness.Wholeness:
+        if images[0].StudyInstanceUID == "2.25.77":
+            raise MemoryError
+        return look(images)
+
+    monkeypatch.setattr(wholeness, "look", fails)
+    patient.receive(odd, NOON)
+    patient.receive([*others, *slices], NOON)
+    patient.close(after(31))
+    assert {study.state for study in patient.ledger.queued_studies()} == {StudyState.QUEUED}
+    assert len(patient.ledger.queued_studies()) == 2
+    said = [record.getMessage() for record in caplog.records if "look" in record.getMessage()]
+    assert len(said) == 1
+    assert said[0].startswith("the look at its images failed: MemoryError at ")

@@ -176,7 +176,7 @@ def test_a_lost_mr_image_declines_the_study_rather_than_grade_what_is_left(
     study_id = bench.receive(study.source)
     spool.absolute(ledger.instances(study_id)[3].path).write_bytes(b"")
     assert bench.work(study_id) is StudyState.DECLINED
-    assert ledger.study(study_id).reason == "1 of the study's MR images cannot be read"
+    assert ledger.study(study_id).reason == "1 of the study's MR images cannot be read (not a DICOM file)"
     assert bench.seen == 0
 
 
