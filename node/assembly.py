@@ -1,7 +1,9 @@
 """Which studies are complete at a given moment, and why. Pure.
 
-DICOM has no word for "that was the last image". The archive that sends may know how many there are; else time since the
-last one is the evidence there is, and a gap between the slices of the series to be graded speaks against it. A study
+DICOM has no word for "that was the last image". The archive that sends may know how many there are, once it has them
+all itself: a scanner that pauses between two series leaves an archive with as many images as came, and not the study.
+Else time since the last one is the evidence there is. A gap between the slices of the series to be graded speaks
+against both. A study
 that never falls quiet, or never becomes whole, is closed all the same, so that a sender that repeats itself for ever,
 or a slice that was lost, cannot hold a patient's grading back.
 """
@@ -49,6 +51,8 @@ class Comparison:
     """Of a study of which the archive sends only some series, these never come."""
     series_lacking: frozenset[str] = frozenset()
     """The series that lack images."""
+    told_for_s: float = 0.0
+    """For how long the archive has told these very counts while no image came; 0: it was asked once."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -126,7 +130,9 @@ class Rules:
     quiet_s: float
     """It closes when no image came for this long ..."""
     quiet_s_of: Mapping[str, float] = field(default_factory=dict)
-    """... or for as long as is set for the AE title that sends it ..."""
+    """... or for as long as is set for the AE title that sends it, which pauses: no count closes it before ..."""
+    count_confirmed_s: float
+    """... or when the sending archive told for this long that it has no more than came, where that is sooner ..."""
     maximum_wait_s: float
     """... and at the latest this long after its first image."""
     early: EarlyStart | None = None
@@ -145,8 +151,8 @@ def due(
 
     Args:
         compared: for the studies (by ``study_id``) that have an archive to ask, what it said after their last image.
-            One that is whole closes at once, one that lacks images only when the maximum is over; one that there is no
-            number for by the other rules, as soon as no answer is awaited.
+            One that is whole closes when the archive has told so for long enough, one that lacks images only when the
+            maximum is over; one that there is no number for by the other rules, as soon as no answer is awaited.
         seen: for the studies whose images were looked at after the last of them came.
     """
     decided = (_decide(study, rules, compared.get(study.study_id), seen.get(study.study_id), now) for study in studies)
@@ -207,15 +213,25 @@ def _why_now(
     untold = f"; {known.why}" if isinstance(known, Untold) else ""
     if lack := _lacks(known, seen):
         return f"{lack}, and {maximum_wait_s:g} s are over since the first image{untold}" if over else ""
-    if isinstance(known, Comparison) and not known.mr_series_not_begun:
-        return "all that the sending archive has"
-    if quiet and isinstance(known, Comparison):
-        series = known.mr_series_not_begun
-        return f"no new image for {quiet_s:g} s; {series} MR series of the sending archive did not come at all"
+    if isinstance(known, Comparison) and (reason := _why_by_count(study, rules, known, quiet_s, quiet)):
+        return reason
     if quiet and (over or not _is_awaited(known)):
         return f"no new image for {quiet_s:g} s{untold}"
     if over:  # in the middle of a transfer the archive is not asked
         return f"still receiving {maximum_wait_s:g} s after the first image{'' if _is_awaited(known) else untold}"
+    return ""
+
+
+def _why_by_count(study: OpenStudy, rules: Rules, known: Comparison, quiet_s: float, quiet: bool) -> str:
+    """Of a study that lacks nothing: the archive may be filling still, so its word counts when it stays the same."""
+    if quiet and known.mr_series_not_begun:
+        series = known.mr_series_not_begun
+        return f"no new image for {quiet_s:g} s; {series} MR series of the sending archive did not come at all"
+    if quiet:
+        return f"no new image for {quiet_s:g} s; all that the sending archive has"
+    may_be_sooner = study.calling_ae_title not in rules.quiet_s_of and not known.mr_series_not_begun
+    if may_be_sooner and known.told_for_s >= rules.count_confirmed_s:
+        return f"all that the sending archive has, and it told the same count for {known.told_for_s:.0f} s"
     return ""
 
 
@@ -224,10 +240,11 @@ def _is_awaited(known: Comparison | Untold | None) -> bool:
 
 
 def _lacks(known: Comparison | Untold | None, seen: Seen | None) -> str:
-    """What is missing for sure. An archive that told the counts knows better than the positions of slices."""
+    """What is missing: by the archive's count; else by the positions of slices: the archive may still fill."""
     if isinstance(known, Comparison) and known.missing:
         return f"{known.missing} of {known.expected} images that the sending archive has are missing"
-    if not isinstance(known, Comparison) and seen is not None and seen.missing_slices:
+    if seen is not None and seen.missing_slices:
         missing = "1 slice is" if seen.missing_slices == 1 else f"{seen.missing_slices} slices are"
-        return f"{missing} missing between the {seen.slices} that came of the series to be graded"
+        no_more = " (the sending archive has no more images either)" if isinstance(known, Comparison) else ""
+        return f"{missing} missing between the {seen.slices} that came of the series to be graded{no_more}"
     return ""

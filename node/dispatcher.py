@@ -61,6 +61,7 @@ def _dispatch(settings: Settings, stop: threading.Event, on_ready: Callable[[], 
         ledger,
         lambda sender, uid: query.image_counts(sender, settings.receiver.ae_title, uid),
         ae_titles=[item.ae_title for item in asked],
+        count_confirmed_s=settings.assembly.count_confirmed_s,
     )
     ticks = Ticks(
         [
@@ -133,6 +134,7 @@ def _rules(settings: Settings) -> assembly.Rules:
     return assembly.Rules(
         quiet_s=wanted.quiet_s,
         quiet_s_of={item.ae_title: item.quiet_s for item in settings.senders if item.quiet_s is not None},
+        count_confirmed_s=wanted.count_confirmed_s,
         maximum_wait_s=wanted.maximum_wait_s,
         early=early if wanted.start_early else None,
     )

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from node import assembly
@@ -37,16 +37,23 @@ class _Answer:
     """When the last image had come that the answer was compared with."""
     asked_at: datetime
     comparison: Comparison | Untold
+    told: ArchiveCounts | None
+    """None: it could not be asked."""
+    told_since: datetime
+    """When it was first asked to tell this of these images."""
 
 
 class Enquiries:
     """Each sender is asked in a thread of its own: ``ask``; the thread that closes studies looks: ``known_of``."""
 
-    def __init__(self, ledger: Ledger, ask_archive: AskArchive, *, ae_titles: Collection[str]) -> None:
-        """``ae_titles`` of the senders that are asked."""
+    def __init__(
+        self, ledger: Ledger, ask_archive: AskArchive, *, ae_titles: Collection[str], count_confirmed_s: float
+    ) -> None:
+        """``ae_titles`` of the senders that are asked; again after ``count_confirmed_s``, where it may end a study."""
         self._ledger = ledger
         self._ask_archive = ask_archive
         self._ae_titles = frozenset(ae_titles)
+        self._confirmed_after = timedelta(seconds=count_confirmed_s)
         self._lock = threading.Lock()
         self._answers: dict[int, _Answer] = {}
         self._awaited_since: dict[tuple[int, datetime], datetime] = {}
@@ -80,17 +87,35 @@ class Enquiries:
             answer = self._answers.get(study.study_id)
         if now - study.last_received_at < ASK_AFTER:
             return False
-        return answer is None or answer.about != study.last_received_at or now - answer.asked_at >= ASK_AGAIN_AFTER
+        return answer is None or answer.about != study.last_received_at or now >= self._again_at(answer)
+
+    def _again_at(self, answer: _Answer) -> datetime:
+        again, confirmed = answer.asked_at + ASK_AGAIN_AFTER, answer.told_since + self._confirmed_after
+        return min(again, confirmed) if confirmed > answer.asked_at else again
 
     def _ask_about(self, study: OpenStudy, sender: SenderSettings, now: datetime) -> None:
         came = self._ledger.series_counts(study.study_instance_uid)
+        told: ArchiveCounts | None = None
+        comparison: Comparison | Untold
         try:
-            comparison = assembly.compare(came, self._ask_archive(sender, study.study_instance_uid))
+            told = self._ask_archive(sender, study.study_instance_uid)
+            comparison = assembly.compare(came, told)
         except QueryError as error:
             _log.warning("not told how many images there are: %s", error, extra={"study_id": study.study_id})
             comparison = Untold(why=f"the sending archive could not be asked: {error}")
+        since = self._told_since(study, told, now)
+        if isinstance(comparison, Comparison):
+            comparison = replace(comparison, told_for_s=(now - since).total_seconds())
         with self._lock:
-            self._answers[study.study_id] = _Answer(study.last_received_at, now, comparison)
+            self._answers[study.study_id] = _Answer(study.last_received_at, now, comparison, told, since)
+
+    def _told_since(self, study: OpenStudy, told: ArchiveCounts | None, now: datetime) -> datetime:
+        with self._lock:
+            before = self._answers.get(study.study_id)
+        if before is None or before.about != study.last_received_at or told is None or before.told is None:
+            return now
+        is_same = before.told.study == told.study and set(before.told.series) == set(told.series)
+        return before.told_since if is_same else now
 
     def _forget_all_but(self, study_ids: Collection[int]) -> None:
         with self._lock:

@@ -120,6 +120,8 @@ class ReceiverSettings(SettingsTable):
 class AssemblySettings(SettingsTable):
     quiet_s: Seconds = Field(default=30, gt=0)
     """A study closes when no new image came for this long."""
+    count_confirmed_s: Seconds = Field(default=15, gt=0)
+    """... or when its sender (``senders.query_host``) told for this long that it has no more than came."""
     maximum_wait_s: Seconds = Field(default=3600, gt=0)
     """... and at the latest this long after its first image."""
     start_early: bool = False

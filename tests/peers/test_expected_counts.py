@@ -1,17 +1,21 @@
-"""The number of images of a study, asked of a real Orthanc, and a study of which one image comes late."""
+"""The number of images of a study, asked of a real Orthanc, which may itself still wait for the rest of it."""
 
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
+from node.ledger import open_ledger
 from node.query import QueryError, image_counts
+from node.records import StudyRecord, StudyState
 from node.settings import SenderSettings
-from tests import orthanc_process
-from tests.node_process import free_port
+from tests import node_process, orthanc_process
+from tests.node_process import Node, free_port
 from tests.unit.node.encoded_images import mr_image
 
 pytestmark = pytest.mark.peers
@@ -44,3 +48,64 @@ def test_an_archive_that_is_not_there_is_named() -> None:
     with pytest.raises(QueryError, match=rf"ORTHANC@127\.0\.0\.1:{port} makes no association"):
         image_counts(sender(port), "SPINENODE", "1.2.3")
     gc.collect()  # pynetdicom leaves the socket to it
+
+
+@pytest.mark.timeout(120)
+def test_an_orthanc_that_is_still_filling_ends_no_study(require_program: Callable[[str], Path], tmp_path: Path) -> None:
+    """It has 10 images and sends them on; the other 5 reach it after a pause that is longer than a first question."""
+    first, rest = folder_of(tmp_path / "first", range(1, 11)), folder_of(tmp_path / "rest", range(11, 16))
+    with (
+        orthanc_process.running(require_program("Orthanc"), tmp_path / "orthanc") as orthanc,
+        asking_node(tmp_path / "node", orthanc.dicom_port) as node,
+    ):
+        study = orthanc.upload(first)
+        orthanc.send_to_node(study, node.port)
+        time.sleep(5)
+        assert newest(node).state is StudyState.RECEIVING
+        orthanc.upload(rest)
+        assert closed(node, within_s=4) is None
+        assert newest(node).reason == "waits: 5 of 15 images that the sending archive has are missing"
+        orthanc.send_to_node(study, node.port)
+        whole = closed(node, within_s=30)
+        assert whole is not None
+        assert (whole.generation, whole.reason) == (
+            1,
+            "closed with 15 images: all that the sending archive has, and it told the same count for 6 s",
+        )
+
+
+def folder_of(folder: Path, numbers: range) -> Path:
+    folder.mkdir()
+    for number in numbers:
+        mr_image(number).save_as(folder / f"{number}.dcm", enforce_file_format=True)
+    return folder
+
+
+@contextmanager
+def asking_node(folder: Path, archive_port: int) -> Iterator[Node]:
+    """Receives and closes studies; the quiet time is too long to play a part."""
+    asked = f'[[senders]]\nae_title = "ORTHANC"\nquery_host = "127.0.0.1"\nquery_port = {archive_port}\n'
+    node = node_process.configured(folder, quiet_s=100, extra=asked)
+    settings = node.config.read_text().replace("quiet_s = 100", "quiet_s = 100\ncount_confirmed_s = 6")
+    node.config.write_text(settings.replace("[node]", '[node]\nparts = ["receiver", "dispatcher"]'), encoding="utf-8")
+    node.start()
+    try:
+        yield node
+    finally:
+        node.stop()
+
+
+def newest(node: Node) -> StudyRecord:
+    ledger = open_ledger(f"sqlite:///{node.folder / 'data' / 'node.db'}")
+    (study,) = ledger.study_overview(limit=9)
+    ledger.close()
+    return study.study
+
+
+def closed(node: Node, within_s: float) -> StudyRecord | None:
+    deadline = time.monotonic() + within_s
+    while time.monotonic() < deadline:
+        if (study := newest(node)).state is not StudyState.RECEIVING:
+            return study
+        time.sleep(0.2)
+    return None

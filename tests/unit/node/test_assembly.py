@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from hypothesis import given
@@ -35,7 +36,7 @@ def told(*by_series: SeriesCount, study: int | None = None) -> ArchiveCounts:
 def test_a_study_that_was_quiet_for_the_quiet_time_closes_and_says_so() -> None:
     (closing,) = due(
         [study(NOON, NOON)],
-        Rules(quiet_s=30, maximum_wait_s=3600),
+        Rules(count_confirmed_s=15, quiet_s=30, maximum_wait_s=3600),
         compared={},
         seen={},
         now=NOON + timedelta(seconds=30),
@@ -49,7 +50,7 @@ def test_a_study_that_got_an_image_29_seconds_ago_stays_open() -> None:
     assert (
         due(
             [study(first, NOON)],
-            Rules(quiet_s=30, maximum_wait_s=3600),
+            Rules(count_confirmed_s=15, quiet_s=30, maximum_wait_s=3600),
             compared={},
             seen={},
             now=NOON + timedelta(seconds=29),
@@ -61,7 +62,11 @@ def test_a_study_that_got_an_image_29_seconds_ago_stays_open() -> None:
 def test_a_study_that_never_falls_quiet_closes_after_the_longest_wait() -> None:
     now = NOON + timedelta(hours=1)
     (closing,) = due(
-        [study(NOON, now, images=9000)], Rules(quiet_s=30, maximum_wait_s=3600), compared={}, seen={}, now=now
+        [study(NOON, now, images=9000)],
+        Rules(count_confirmed_s=15, quiet_s=30, maximum_wait_s=3600),
+        compared={},
+        seen={},
+        now=now,
     )
     assert closing.reason == "closed with 9000 images: still receiving 3600 s after the first image"
 
@@ -69,7 +74,7 @@ def test_a_study_that_never_falls_quiet_closes_after_the_longest_wait() -> None:
 def test_a_single_image_is_not_called_images() -> None:
     (closing,) = due(
         [study(NOON, NOON, images=1)],
-        Rules(quiet_s=2, maximum_wait_s=3600),
+        Rules(count_confirmed_s=15, quiet_s=2, maximum_wait_s=3600),
         compared={},
         seen={},
         now=NOON + timedelta(seconds=2),
@@ -81,7 +86,7 @@ def test_the_closing_names_the_last_image_it_rests_on() -> None:
     last = NOON + timedelta(seconds=5)
     (closing,) = due(
         [study(NOON, last)],
-        Rules(quiet_s=1, maximum_wait_s=3600),
+        Rules(count_confirmed_s=15, quiet_s=1, maximum_wait_s=3600),
         compared={},
         seen={},
         now=NOON + timedelta(minutes=1),
@@ -101,7 +106,13 @@ def test_it_closes_exactly_when_one_of_the_two_times_is_over(
     last = NOON + timedelta(seconds=received_for)
     now = last + timedelta(seconds=quiet_for)
     closes = bool(
-        due([study(NOON, last)], Rules(quiet_s=quiet_s, maximum_wait_s=maximum_wait_s), compared={}, seen={}, now=now)
+        due(
+            [study(NOON, last)],
+            Rules(count_confirmed_s=15, quiet_s=quiet_s, maximum_wait_s=maximum_wait_s),
+            compared={},
+            seen={},
+            now=now,
+        )
     )
     is_quiet = now - last >= timedelta(seconds=quiet_s)
     is_too_long = now - NOON >= timedelta(seconds=maximum_wait_s)
@@ -111,7 +122,7 @@ def test_it_closes_exactly_when_one_of_the_two_times_is_over(
 def test_a_sender_can_have_a_quiet_time_of_its_own() -> None:
     ten_minutes = {"SLOWSCANNER": 600.0}
     now = NOON + timedelta(seconds=30)
-    rules = Rules(quiet_s=30, maximum_wait_s=3600, quiet_s_of=ten_minutes)
+    rules = Rules(count_confirmed_s=15, quiet_s=30, maximum_wait_s=3600, quiet_s_of=ten_minutes)
     assert due([study(NOON, NOON, sender="SLOWSCANNER")], rules, compared={}, seen={}, now=now) == ()
     (closing,) = due([study(NOON, NOON)], rules, compared={}, seen={}, now=now)
     assert closing.reason.endswith("no new image for 30 s")
@@ -172,12 +183,35 @@ class TestDueWithTheArchivesCount:
     def decide(self, known: Comparison, after_s: float) -> str:
         now = NOON + timedelta(seconds=after_s)
         closings = due(
-            [study(NOON, NOON)], Rules(quiet_s=30, maximum_wait_s=3600), now=now, compared={7: known}, seen={}
+            [study(NOON, NOON)],
+            Rules(count_confirmed_s=15, quiet_s=30, maximum_wait_s=3600),
+            now=now,
+            compared={7: known},
+            seen={},
         )
         return closings[0].reason if closings else ""
 
-    def test_a_whole_study_closes_without_waiting(self) -> None:
-        assert self.decide(self.WHOLE, 2) == "closed with 15 images: all that the sending archive has"
+    def test_equal_counts_that_were_told_once_close_nothing_before_the_quiet_time(self) -> None:
+        """The archive may be filling still: 10 of 15 came, and it has those 10."""
+        assert self.decide(self.WHOLE, 2) == self.decide(self.WHOLE, 29) == ""
+        assert self.decide(self.WHOLE, 30) == (
+            "closed with 15 images: no new image for 30 s; all that the sending archive has"
+        )
+
+    def test_a_count_that_stayed_the_same_closes_a_whole_study_before_the_quiet_time(self) -> None:
+        assert self.decide(replace(self.WHOLE, told_for_s=14.9), 17) == ""
+        assert self.decide(replace(self.WHOLE, told_for_s=15), 17) == (
+            "closed with 15 images: all that the sending archive has, and it told the same count for 15 s"
+        )
+
+    def test_no_count_closes_before_a_quiet_time_that_its_sender_was_given(self) -> None:
+        """It was given one because it pauses."""
+        known = {7: replace(self.WHOLE, told_for_s=100)}
+        rules = Rules(count_confirmed_s=15, quiet_s=30, quiet_s_of={"SCANNER": 120}, maximum_wait_s=3600)
+        at = [NOON + timedelta(seconds=seconds) for seconds in (119, 120)]
+        assert due([study(NOON, NOON)], rules, compared=known, seen={}, now=at[0]) == ()
+        (closing,) = due([study(NOON, NOON)], rules, compared=known, seen={}, now=at[1])
+        assert closing.reason == "closed with 15 images: no new image for 120 s; all that the sending archive has"
 
     def test_one_that_lacks_images_stays_open_beyond_the_quiet_time_until_the_maximum(self) -> None:
         assert self.decide(self.LACKING, 3599) == ""
@@ -187,7 +221,7 @@ class TestDueWithTheArchivesCount:
         )
 
     def test_series_that_never_began_cost_the_quiet_time_and_are_told(self) -> None:
-        assert self.decide(self.FEWER_SERIES, 29) == ""
+        assert self.decide(replace(self.FEWER_SERIES, told_for_s=27), 29) == ""
         assert self.decide(self.FEWER_SERIES, 30) == (
             "closed with 15 images: no new image for 30 s; 2 MR series of the sending archive did not come at all"
         )
@@ -198,7 +232,7 @@ class TestDueWithTheArchivesCount:
         assert waiting([study(NOON, NOON)], compared={7: self.WHOLE}, seen={}) == ()
 
 
-RULES = Rules(quiet_s=30, maximum_wait_s=3600)
+RULES = Rules(count_confirmed_s=15, quiet_s=30, maximum_wait_s=3600)
 
 
 class TestDueWithoutTheArchivesCount:
@@ -208,7 +242,7 @@ class TestDueWithoutTheArchivesCount:
     def decide(self, answer: Untold, after_s: float, looked: Seen | None = None, quiet_s: float = 30) -> str:
         closings = due(
             [study(NOON, NOON)],
-            Rules(quiet_s=quiet_s, maximum_wait_s=3600),
+            Rules(count_confirmed_s=15, quiet_s=quiet_s, maximum_wait_s=3600),
             now=NOON + timedelta(seconds=after_s),
             compared={7: answer},
             seen={7: looked} if looked else {},
@@ -257,17 +291,28 @@ class TestSlicesThatLackWithinTheSeriesToBeGraded:
             "and 3600 s are over since the first image"
         )
 
-    def test_an_archive_that_has_no_more_of_them_knows_better(self) -> None:
-        whole = Comparison(missing=0, expected=14, mr_series_not_begun=0)
-        (closing,) = due([study(NOON, NOON)], RULES, compared={7: whole}, seen={7: seen(missing=1)}, now=NOON)
-        assert closing.reason == "closed with 15 images: all that the sending archive has"
+    def test_an_archive_that_has_no_more_of_them_may_be_filling_still(self) -> None:
+        whole = {7: Comparison(missing=0, expected=14, mr_series_not_begun=0, told_for_s=3000)}
+        looked = {7: seen(missing=1, slices=14)}
+        gap = (
+            "1 slice is missing between the 14 that came of the series to be graded "
+            "(the sending archive has no more images either)"
+        )
+        early, late = NOON + timedelta(seconds=3599), NOON + timedelta(hours=1)
+        assert due([study(NOON, NOON)], RULES, compared=whole, seen=looked, now=early) == ()
+        (wait,) = waiting([study(NOON, NOON)], compared=whole, seen=looked)
+        assert wait.reason == f"waits: {gap}"
+        (closing,) = due([study(NOON, NOON)], RULES, compared=whole, seen=looked, now=late)
+        assert closing.reason == f"closed with 15 images: {gap}, and 3600 s are over since the first image"
 
 
 class TestEarlyStart:
     """The T2 sagittal series came at noon, another one still arrives."""
 
     STREAMING = study(NOON - timedelta(minutes=1), NOON + timedelta(seconds=10), images=200)
-    EARLY = Rules(quiet_s=30, maximum_wait_s=3600, early=EarlyStart(series_quiet_s=10, minimum_slices=5))
+    EARLY = Rules(
+        count_confirmed_s=15, quiet_s=30, maximum_wait_s=3600, early=EarlyStart(series_quiet_s=10, minimum_slices=5)
+    )
 
     def at(self, seconds: float, looked: Seen, rules: Rules = EARLY, known: Comparison | None = None) -> list[str]:
         now = NOON + timedelta(seconds=seconds)

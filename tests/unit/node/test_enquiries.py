@@ -32,7 +32,7 @@ class Archive:
 
 
 def enquiries_of(ledger: Ledger, archive: Archive) -> Enquiries:
-    return Enquiries(ledger, archive, ae_titles=[SENDER.ae_title])
+    return Enquiries(ledger, archive, ae_titles=[SENDER.ae_title], count_confirmed_s=15)
 
 
 def receive(ledger: Ledger, number: int, at: datetime) -> OpenStudy:
@@ -73,6 +73,52 @@ def test_it_is_asked_again_after_a_while_only(ledger: Ledger) -> None:
     assert len(archive.asked) == 2
 
 
+def told_for_s(enquiries: Enquiries, study: OpenStudy) -> float:
+    known = enquiries.known_of([study], after(100))[study.study_id]
+    assert isinstance(known, Comparison)
+    return known.told_for_s
+
+
+def test_a_count_that_may_end_a_study_is_asked_for_again_when_it_would_be_confirmed(ledger: Ledger) -> None:
+    archive = Archive(1)
+    enquiries = enquiries_of(ledger, archive)
+    study = receive(ledger, 1, after(0))
+    asked_at = []
+    for second in range(2, 18):
+        before = len(archive.asked)
+        enquiries.ask(SENDER, lambda at=second: after(at))
+        asked_at += [second] * (len(archive.asked) - before)
+    assert asked_at == [2, 12, 17]
+    assert told_for_s(enquiries, study) == 15
+
+
+def test_an_archive_that_fills_begins_anew_with_each_count(ledger: Ledger) -> None:
+    archive = Archive(1)
+    enquiries = enquiries_of(ledger, archive)
+    study = receive(ledger, 1, after(0))
+    seconds = []
+    for second, count in ((2, 1), (12, 1), (22, 3), (32, 1), (42, 1)):
+        archive.count = count
+        enquiries.ask(SENDER, lambda at=second: after(at))
+        seconds.append(told_for_s(enquiries, study))
+    assert seconds == [0, 10, 0, 0, 10]
+
+
+def test_a_new_image_and_a_query_that_failed_begin_anew_too(ledger: Ledger) -> None:
+    archive = Archive(2)
+    enquiries = enquiries_of(ledger, archive)
+    receive(ledger, 1, after(0))
+    enquiries.ask(SENDER, lambda: after(2))
+    study = receive(ledger, 2, after(5))
+    enquiries.ask(SENDER, lambda: after(12))
+    assert told_for_s(enquiries, study) == 0
+    archive.count = None
+    enquiries.ask(SENDER, lambda: after(22))
+    archive.count = 2
+    enquiries.ask(SENDER, lambda: after(32))
+    assert told_for_s(enquiries, study) == 0
+
+
 def test_an_archive_that_cannot_be_asked_leaves_the_quiet_time_and_why(ledger: Ledger) -> None:
     enquiries = enquiries_of(ledger, Archive(None))
     study = receive(ledger, 1, after(0))
@@ -93,13 +139,13 @@ def test_the_first_answer_is_awaited_for_a_minute_from_the_first_look(ledger: Le
 
 def test_a_sender_that_cannot_be_asked_is_not_awaited(ledger: Ledger) -> None:
     study = receive(ledger, 1, after(0))
-    assert Enquiries(ledger, Archive(1), ae_titles=["OTHER"]).known_of([study], after(1)) == {}
+    assert Enquiries(ledger, Archive(1), ae_titles=["OTHER"], count_confirmed_s=15).known_of([study], after(1)) == {}
 
 
 def test_studies_of_another_sender_are_not_its_business(ledger: Ledger) -> None:
     archive = Archive(3)
     receive(ledger, 1, after(0))
-    Enquiries(ledger, archive, ae_titles=["OTHER"]).ask(
+    Enquiries(ledger, archive, ae_titles=["OTHER"], count_confirmed_s=15).ask(
         SenderSettings(ae_title="OTHER", query_host="h"), lambda: after(5)
     )
     assert archive.asked == []
