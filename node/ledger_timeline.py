@@ -40,6 +40,21 @@ class Timelines:
         """Every generation of a study, the oldest first; none where it is not known."""
         return self._lives(STUDY.c.study_instance_uid == study_instance_uid)
 
+    def kept_beside(self, study_instance_uid: str) -> Mapping[str, int]:
+        """The objects of a study that were kept as conflicts: how many, by the study that had their UIDs before."""
+        first = INSTANCE.alias("first")
+        query = (
+            select(first.c.study_instance_uid, func.count(INSTANCE.c.id.distinct()))
+            .join(first, first.c.sop_instance_uid == INSTANCE.c.sop_instance_uid)
+            .where(
+                INSTANCE.c.study_instance_uid == study_instance_uid,
+                INSTANCE.c.role == Recorded.CONFLICT,
+                first.c.role == Recorded.NEW,
+            )
+            .group_by(first.c.study_instance_uid)
+        )
+        return self._database.read(lambda connection: {row[0]: row[1] for row in connection.execute(query)})
+
     def _lives(self, wanted: ColumnElement[bool]) -> tuple[Life, ...]:
         def read(connection: Connection) -> tuple[Life, ...]:
             rows = connection.execute(select(STUDY).where(wanted).order_by(STUDY.c.generation)).all()

@@ -18,6 +18,7 @@ from node.records import Delivery, DeliveryState, Recorded, StudyOverview
 from node.room import free_bytes
 from node.settings import Settings
 from node.timeline import Life
+from node.words import count
 
 __all__ = ["NodeStatus", "UnknownStudy", "dead_letters", "of_node", "of_study"]
 
@@ -104,14 +105,28 @@ def of_study(settings: Settings, study: str) -> Sequence[Life]:
     """Everything that happened to a study: a generation by its number, or all of them by the Study Instance UID.
 
     Raises:
-        UnknownStudy: the ledger holds no such study.
+        UnknownStudy: the ledger holds no such study; says where all that came of it was kept beside others.
         SettingsError: no node has run with these settings.
     """
     with opened(settings) as database:
-        lives = Ledger(database).timelines.of(study)
+        timelines = Ledger(database).timelines
+        lives = timelines.of(study)
+        beside = {} if lives else timelines.kept_beside(study)
+    if beside:
+        raise UnknownStudy(_nothing_of_its_own(study, beside))
     if not lives:
         raise UnknownStudy(f"no study {study}; `spinenode status` lists what is known")
     return lives
+
+
+def _nothing_of_its_own(study: str, beside: Mapping[str, int]) -> str:
+    claimed = "; ".join(f"{number} by study {uid}" for uid, number in sorted(beside.items()))
+    objects = count(sum(beside.values()), "object")
+    return (
+        f"study {study} has no image of its own, so it is not graded: {objects} came of it and are kept beside, "
+        f"for their SOP Instance UIDs are claimed already: {claimed}. "
+        "The sender must give the copies UIDs of their own (see deploy/runbook.md)"
+    )
 
 
 def dead_letters(counts: Counts) -> Mapping[str, int]:

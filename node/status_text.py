@@ -14,6 +14,8 @@ from node.status import NodeStatus, dead_letters
 from node.timeline import Life, Sending
 from node.words import ago, count, moment, span
 
+OTHER_BYTES = "other bytes (as the same image has that is sent again in another transfer syntax)"
+
 
 def of_node(status: NodeStatus) -> str:
     """The node first, then its newest studies, then what has not arrived."""
@@ -110,7 +112,7 @@ def _others(status: NodeStatus) -> Iterator[str]:
     if status.conflicts:
         yield (
             f"{count(status.conflicts, 'object')} kept but not graded: they claim a known SOP Instance UID, "
-            "with other content"
+            f"with {OTHER_BYTES}"
         )
     for reason, times in sorted(status.refused.items()):
         yield f"turned away since the start: {reason} ({count(times, 'time')})"
@@ -137,7 +139,7 @@ def _study(shown: StudyOverview) -> Iterator[str]:
         counts = ", ".join(f"{number} {state.value}" for state, number in sorted(shown.deliveries.items()))
         yield f"        results: {counts}"
     if shown.conflicts:
-        yield f"        {shown.conflicts} objects kept beside it: a known SOP Instance UID with other content"
+        yield f"        {count(shown.conflicts, 'object')} kept beside it: a known SOP Instance UID with {OTHER_BYTES}"
 
 
 def _undelivered(deliveries: Sequence[Delivery], now: datetime) -> Iterator[str]:
@@ -162,7 +164,7 @@ def _life(life: Life, now: datetime) -> Iterator[str]:
     if study.reason:
         yield f"    {study.reason}"
     if life.conflicts:
-        yield f"    {life.conflicts} objects kept beside it: a known SOP Instance UID with other content"
+        yield f"    {count(life.conflicts, 'object')} kept beside it: a known SOP Instance UID with {OTHER_BYTES}"
     yield ""
     before: datetime | None = None
     for happened in timeline.moments(life):

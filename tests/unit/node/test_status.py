@@ -226,3 +226,29 @@ def test_alerts_ask_for_metrics_that_there_are() -> None:
 
     assert asked
     assert [name for name in sorted(asked) if f"\n{name}{{" not in told and f"\n{name} " not in told] == []
+
+
+def test_a_study_whose_images_were_all_kept_beside_another_is_told_with_the_one_that_claims_them(
+    run: Run, ledger: Ledger
+) -> None:
+    for number in (1, 2):
+        ledger.record_instance(image(number))
+        ledger.record_instance(image(number, study="1.2.9"))
+    ledger.record_instance(image(3, study="1.2.4"))
+    ledger.record_instance(image(3, study="1.2.9"))
+    said = run("1.2.9")
+    assert said.exit_code == 1
+    assert (
+        "study 1.2.9 has no image of its own, so it is not graded: 3 objects came of it and are kept beside, for their "
+        "SOP Instance UIDs are claimed already: 2 by study 1.2.3; 1 by study 1.2.4"
+    ) in said.output
+    assert "no study 1.2.99" in run("1.2.99").output
+
+
+def test_other_bytes_are_not_called_other_content(run: Run, ledger: Ledger) -> None:
+    ledger.record_instance(image(1))
+    ledger.record_instance(image(1, content="compressed"))
+    for words in ((), ("1.2.3",)):
+        said = run(*words).output
+        assert "1 object kept beside it: a known SOP Instance UID with other bytes (as the same image has" in said
+        assert "transfer syntax" in said
