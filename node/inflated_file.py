@@ -138,7 +138,7 @@ def read_deflated(path: Path, *, defer_bytes: int) -> FileDataset:
         )
     finally:
         source.close()
-    for element in elements.elements():
+    for element in elements._dict.values():  # the public ways read the values
         if isinstance(element, RawDataElement) and element.value is None and _is_taken_apart(element):
             raise CannotInflate("a value of its deflated header inflates to too many bytes")
     item = FileDataset(
