@@ -6,6 +6,7 @@ import hashlib
 import os
 import secrets
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -105,15 +106,17 @@ def tracking_key(settings: Settings) -> str:
     if settings.results.tracking_key:
         return settings.results.tracking_key
     path = settings.node.data_dir / KEY_FILE
-    unfinished = path.with_suffix(".new")
     if not path.exists():
-        unfinished.unlink(missing_ok=True)
+        # Several workers may start at once: each writes a file of its own, and the first one's name stays.
+        unfinished = path.with_suffix(f".{secrets.token_hex(4)}")
         descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with open(descriptor, "w", encoding="ascii") as stream:  # noqa: PTH123 - of a descriptor
             stream.write(secrets.token_hex(KEY_BYTES))
             stream.flush()
             os.fsync(stream.fileno())
-        unfinished.rename(path)
+        with suppress(FileExistsError):
+            path.hardlink_to(unfinished)
+        unfinished.unlink()
     return path.read_text(encoding="ascii").strip()
 
 

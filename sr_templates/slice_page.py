@@ -21,10 +21,13 @@ FOOTER = 62
 PANEL = 316
 PICTURE_MAX = 1024 - PANEL - 3 * MARGIN
 MINIMUM_BODY = 420
+FULL_HEIGHT = 1024
 MINIMUM_WIDTH = 760
 """The legend's line needs as much."""
 
-NAME_PX, LINE_PX = 19, 15
+NAME_PX, LINE_PX, LEADING = 19, 15, 4
+SMALLER = (2, 4)
+"""So many pixels smaller are the words where all that is to be said would not fit beside a picture of full height."""
 LETTERS_PX = 22
 """Height at the foot of a picture that A and P have for themselves."""
 
@@ -38,7 +41,7 @@ class Block:
 
     @property
     def height(self) -> float:
-        return sum(size + 5 for _, size, _ in self.lines) + 12
+        return sum(size + LEADING for _, size, _ in self.lines) + 12
 
 
 def discs_on(report: Report, slice_index: int) -> tuple[DiscGrading, ...]:
@@ -49,7 +52,7 @@ def discs_on(report: Report, slice_index: int) -> tuple[DiscGrading, ...]:
 def draw_slice(report: Report, view: View, slice_index: int, words: Phrases, note: str = "") -> overlay.Pixels:
     """The page of one slice, RGB; ``note`` is the last line at its foot."""
     discs = discs_on(report, slice_index)
-    blocks = [block_of(disc, view, slice_index, words) for disc in discs]
+    blocks = _fitting(discs, view, slice_index, words)
     body = max(view.height, MINIMUM_BODY, int(np.ceil(sum(block.height for block in blocks))))
     width = max(view.width + PANEL + 3 * MARGIN, MINIMUM_WIDTH)
     page = Image.new("RGB", (width, HEADER + body + FOOTER), overlay.PAPER)
@@ -63,7 +66,7 @@ def draw_slice(report: Report, view: View, slice_index: int, words: Phrases, not
         y = HEADER + top
         for line, size, colour in block.lines:
             overlay.write(draw, x, y, line, size, colour)
-            y += size + 5
+            y += size + LEADING
     _draw_legend(draw, HEADER + body, report, words, note)
     return np.asarray(page)
 
@@ -128,14 +131,24 @@ def _annotated(
     return np.asarray(picture)
 
 
-def block_of(disc: DiscGrading, view: View, slice_index: int, words: Phrases) -> Block:
-    """The words beside the picture for one disc."""
-    width = PANEL - MARGIN
-    lines: list[tuple[str, int, overlay.Colour]] = [(_headline(disc, words), NAME_PX, colour_of(disc))]
+def _fitting(discs: tuple[DiscGrading, ...], view: View, slice_index: int, words: Phrases) -> list[Block]:
+    """The blocks of a slice, in the largest letters that fit beside a picture of full height, else in the smallest."""
+    blocks: list[Block] = []
+    for smaller in (0, *SMALLER):
+        blocks = [block_of(disc, view, slice_index, words, smaller) for disc in discs]
+        if HEADER + sum(block.height for block in blocks) + FOOTER <= FULL_HEIGHT:
+            break
+    return blocks
+
+
+def block_of(disc: DiscGrading, view: View, slice_index: int, words: Phrases, smaller: int = 0) -> Block:
+    """The words beside the picture for one disc; letters are ``smaller`` pixels smaller than usual."""
+    width, size = PANEL - MARGIN, LINE_PX - smaller
+    lines: list[tuple[str, int, overlay.Colour]] = [(_headline(disc, words), NAME_PX - smaller, colour_of(disc))]
 
     def add(key: str, colour: overlay.Colour, findings: Iterable[Finding] = ()) -> None:
         said = words.pages[key].format(findings=", ".join(words.marked(f, disc.grades[f]) for f in findings))
-        lines.extend((line, LINE_PX, colour) for line in overlay.wrapped(said, LINE_PX, width))
+        lines.extend((line, size, colour) for line in overlay.wrapped(said, size, width))
 
     abnormal = [finding for finding in abnormal_findings(disc) if finding is not Finding.PFIRRMANN]
     if abnormal:

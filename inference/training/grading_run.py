@@ -103,8 +103,8 @@ def cut_discs(data: GradedData, out: Path, localisers: Path | None = None) -> Gr
     localise, digest = _shipped() if localisers is None else _by_those_who_have_not_seen(data, localisers)
     if any(out.glob("*.safetensors")) and disc_cutting.stamped(out / DISCS) != disc_cutting.stamp_of(data, digest):
         raise DataSetError(
-            f"{out} holds trainings on other discs (the data set or the localiser was changed since): choose another "
-            "folder, or remove it"
+            f"{out} holds trainings on other discs (the data set, the localiser or the version was changed since): "
+            "choose another folder, or remove it"
         )
     return disc_cutting.load_or_cut(data, out / DISCS, localise, digest)
 

@@ -12,7 +12,7 @@ from inference.networks.regression import FeatureRegression
 from inference.training import regression
 from inference.training.grading import weighted
 from inference.training.grading_scores import auc
-from inference.training.gradings import TARGETS, GradedDiscs
+from inference.training.gradings import TARGETS, GradedDiscs, findings_taught
 from inference.training.recipe import Recipe
 
 NAMES = ("height", "upper_spread", "lower_spread")
@@ -93,7 +93,7 @@ def _narrowing_auc(labels_shuffled: bool) -> float:
     made = regression.fit(discs, train, weighted(discs, train, Recipe(), smoothing=0.0).loss)
     scores = made(torch.from_numpy(discs.features[test])).detach().numpy()
     column = TARGETS.index("disc_narrowing")
-    return auc(discs.labels[test, column], scores[:, LEARNED.index(Finding.DISC_NARROWING)])
+    return auc(discs.labels[test, column], scores[:, findings_taught(discs.labels).index(Finding.DISC_NARROWING)])
 
 
 def test_it_finds_the_number_that_tells() -> None:

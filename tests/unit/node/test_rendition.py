@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from io import BytesIO
 from pathlib import Path
+from threading import Barrier
 
 import pydicom
 import pytest
@@ -70,6 +72,19 @@ def test_every_sop_class_is_made_and_single_frames_stand_behind_multi_frame() ->
     assert set(made.sr_classes) == set(SrClass)
     assert made.capture_forms == (CaptureForm.MULTI_FRAME, CaptureForm.SINGLE_FRAME)
     assert made.language == "de"
+
+
+def test_workers_that_start_at_once_agree_on_the_tracking_key(tmp_path: Path) -> None:
+    settings = Settings.model_validate({"node": {"data_dir": tmp_path}})
+    together = Barrier(8)
+
+    def one(_: int) -> str:
+        together.wait()
+        return rendition.tracking_key(settings)
+
+    with ThreadPoolExecutor(8) as workers:
+        assert len(set(workers.map(one, range(8)))) == 1
+    assert [path.name for path in tmp_path.iterdir()] == [rendition.KEY_FILE]
 
 
 def test_the_tracking_key_is_made_once_and_only_for_the_node_s_eyes(tmp_path: Path) -> None:

@@ -178,7 +178,7 @@ def test_the_key_images_are_the_mid_slices_of_abnormal_discs(study: GradedStudy)
     (words,) = [
         item.TextValue for item in selection.ContentSequence if item.get("TextValue", "").startswith("RESEARCH")
     ]
-    assert words.endswith("L5/S1 Pfirrmann 5, disc narrowing, upper marrow change, central canal stenosis")
+    assert words.endswith("L5/S1 Pfirrmann 5, moderate disc narrowing, upper marrow change, central canal stenosis")
 
 
 def test_where_nothing_is_abnormal_all_mid_slices_are_key_images(study: GradedStudy) -> None:

@@ -42,7 +42,7 @@ def write_spider_gradings(root: Path, studies: Studies) -> None:
         [number, NUMBER_OF_LEVEL[disc.level], 2 * (number % 2), number % 2, 0, 0, 0, narrowed, 0, grade]
         for number, study in enumerate(studies, start=1)
         for disc in study.truth
-        for narrowed, grade in [(disc.grades[Finding.DISC_NARROWING], disc.grades[Finding.PFIRRMANN])]
+        for narrowed, grade in [(int(disc.grades[Finding.DISC_NARROWING] > 1), disc.grades[Finding.PFIRRMANN])]
     ]
     write_csv(
         root / "radiological_gradings.csv", [[*header, "Disc narrowing", "Disc bulging", "Pfirrman grade"], *rows]
