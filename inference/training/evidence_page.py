@@ -87,7 +87,7 @@ def tables(scores: Scores) -> list[str]:
         "**The same over abnormal grades only**, whose maps are shown (pointing game / energy, number of maps).",
         _abnormal(scores.located),
         "**Mean of pointing game and of energy, by halves of the stacks**: the methods' details were decided on the "
-        "first half (every other stack, from the first on); the second was looked at when nothing was left to decide.",
+        "first half (every other stack, from the first on), but the second was seen meanwhile: it is not blind.",
         _halves(scores.located),
         f"**Deletion, insertion, randomisation** ({len({row.patient for row in scores.randomised})} stacks): score of "
         "the class said below random order as cells are deleted, above it as they are shown (mean over 2-40 % of the "
