@@ -5,6 +5,7 @@ Training, grading, evidence and the loading of weights know a ``GradingNetwork``
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -34,7 +35,7 @@ class Look:
     """(n, summary_size): what the shared trunk saw, as numbers."""
 
 
-class GradingNetwork(nn.Module):
+class GradingNetwork(nn.Module, ABC):
     """Disc volumes -> scores of the findings it was taught, from the image alone; beside it the regression.
 
     Scores are unbounded; ``log_odds`` says what they mean, ``severity`` makes one number per finding of them.
@@ -68,9 +69,9 @@ class GradingNetwork(nn.Module):
         """How many columns of the scores speak of a finding."""
         return self.cuts.outputs if finding is Finding.PFIRRMANN else 1
 
+    @abstractmethod
     def look(self, images: Tensor, slice_present: Tensor, zones: Tensor) -> Look:
         """(n, 9, 112, 224) in 0-1, (n, 9) bool with the mid-slice present, (n, 112, 224) of ``Zone``."""
-        raise NotImplementedError
 
     def forward(self, images: Tensor, slice_present: Tensor, zones: Tensor) -> Tensor:
         """As ``look`` -> (n, findings), one severity each."""
@@ -100,26 +101,26 @@ class GradingNetwork(nn.Module):
     # What explains a score needs to know of the insides.
 
     @property
+    @abstractmethod
     def last_layers(self) -> tuple[nn.Module, ...]:
         """The layers whose outputs, averaged, are the severities: no activation comes after them."""
-        raise NotImplementedError
 
+    @abstractmethod
     def maps_of(self, finding: Finding) -> tuple[nn.Module, ...]:
         """The modules whose outputs, (..., channels, rows, columns) maps, show where a finding was seen."""
-        raise NotImplementedError
 
+    @abstractmethod
     def spread(self, of_map: Tensor, slice_present: Tensor) -> Tensor:
         """A map of ``maps_of``, summed over its channels (dimension 1) -> (n, 9, rows, columns) with the same sum:
         what each slice had to do with it."""
-        raise NotImplementedError
 
+    @abstractmethod
     def slice_shares(self, slice_present: Tensor) -> Tensor:
         """(n, 9) bool -> (n, 9) how much of the look each slice is given, summing to 1. 0: it is not looked at."""
-        raise NotImplementedError
 
+    @abstractmethod
     def layers_from_the_top(self) -> tuple[tuple[str, tuple[nn.Module, ...]], ...]:
         """All learned layers of the network by name, from those that score down to those that see pixels."""
-        raise NotImplementedError
 
 
 def shown_slices(slice_present: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ lower half turned upside down, so that one label of either side (noisy or) teach
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -105,9 +106,9 @@ class SpineNet(GradingNetwork):
         """(maps, disc, count) of ``branch_after`` to the end -> one map per disc."""
         return _Kept()
 
+    @abstractmethod
     def prepared(self, images: Tensor, slice_present: Tensor) -> tuple[Tensor, Layout]:
         """What enters the trunk."""
-        raise NotImplementedError
 
     def look(self, images: Tensor, slice_present: Tensor, zones: Tensor) -> Look:
         """The zones are not looked at."""

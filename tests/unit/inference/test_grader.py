@@ -9,7 +9,7 @@ import torch
 
 from inference.grades import Finding
 from inference.networks.grader import DiscGrader
-from inference.networks.odds import LEARNED
+from inference.networks.odds import LEARNED, MARROW
 from inference.networks.regions import Region
 from inference.zones import Zone
 
@@ -99,6 +99,19 @@ def test_both_sides_marrow_is_compared_by_one_measure(grader: DiscGrader) -> Non
         silent.branches[LEARNED.index(Finding.UPPER_MARROW_CHANGE)].out.bias -= 10  # type: ignore[union-attr]
         difference = sides[:, 0] - sides[:, 1]
         torch.testing.assert_close(silent.sides_of(near) @ torch.tensor([1.0, -1.0]), difference, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize(("marrow", "is_one_measure"), [("shared", True), ("separate", False)])
+def test_what_is_taught_of_the_marrow_is_what_is_told_of_its_sides(marrow: str, is_one_measure: bool) -> None:
+    torch.manual_seed(3)
+    look = DiscGrader(features=FEATURES, slice_weights=SLICE_WEIGHTS, marrow=marrow).eval().look(*_input(3))
+    taught = look.scores[:, [LEARNED.index(finding) for finding in MARROW]]
+    assert torch.equal(taught, look.sides) is is_one_measure
+
+
+def test_an_unknown_way_to_score_the_marrow_is_refused() -> None:
+    with pytest.raises(ValueError, match="marrow 'both' is not known"):
+        DiscGrader(features=FEATURES, slice_weights=SLICE_WEIGHTS, marrow="both")
 
 
 def test_a_bulge_is_not_judged_by_the_front_of_the_disc(grader: DiscGrader) -> None:
