@@ -113,7 +113,7 @@ def test_what_is_refused_is_refused_alone(receiver: Receiver) -> None:
 
 
 def test_scanners_of_ports_leave_nothing_behind(receiver: Receiver) -> None:
-    before = (receiver.threads, receiver.open_files)
+    threads, open_files = receiver.threads, receiver.open_files
     for number in range(30):
         with socket.create_connection(("127.0.0.1", receiver.port)) as connection:
             if number % 2:  # ends with a reset
@@ -121,9 +121,10 @@ def test_scanners_of_ports_leave_nothing_behind(receiver: Receiver) -> None:
             if number % 3:
                 connection.sendall(b"GET / HTTP/1.1\r\n\r\n" if number % 3 == 1 else struct.pack(">BBL", 4, 0, 2**31))
     deadline = time.monotonic() + 30
-    while (receiver.threads, receiver.open_files) > before and time.monotonic() < deadline:
+    while (receiver.threads > threads or receiver.open_files > open_files) and time.monotonic() < deadline:
         time.sleep(0.2)
-    assert (receiver.threads, receiver.open_files) <= before
+    assert receiver.threads <= threads
+    assert receiver.open_files <= open_files
     association = associate(receiver)
     assert association.send_c_echo().Status == 0x0000
     association.release()

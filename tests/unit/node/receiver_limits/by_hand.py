@@ -116,10 +116,13 @@ def load(receiver: Receiver) -> tuple[int, int]:
 
 
 def wait_until_it_is_as_before(receiver: Receiver, before: tuple[int, int]) -> None:
+    """Threads and files each: as tuples one would make up for the other."""
+    threads, open_files = before
     deadline = time.monotonic() + 30
-    while load(receiver) > before and time.monotonic() < deadline:
+    while (receiver.threads > threads or receiver.open_files > open_files) and time.monotonic() < deadline:
         time.sleep(0.1)
-    assert load(receiver) <= before
+    assert receiver.threads <= threads
+    assert receiver.open_files <= open_files
 
 
 def assert_it_is_as_it_was(receiver: Receiver) -> None:
