@@ -51,6 +51,7 @@ def write(data: Path, out: Path, heading: str) -> str:
     text = "\n\n".join(
         [heading, narrowing_table(rows), usual_table(rows), repeatability(rows), canal_table(rows), modic_table(rows)]
     )
+    out.mkdir(parents=True, exist_ok=True)
     page = out / "grading.md"
     old = page.read_text(encoding="utf-8") if page.exists() else f"# Grading\n\n{START}{END}\n"
     before, _, rest = old.partition(START)
