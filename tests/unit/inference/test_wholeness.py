@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from copy import deepcopy
 
 import numpy as np
 import pytest
@@ -45,13 +46,13 @@ def test_slices_that_lack_outside_cannot_be_seen(t2: list[Dataset], count: int) 
 
 
 def test_uneven_slices_are_not_taken_for_missing_ones(t2: list[Dataset]) -> None:
-    shifted = [Dataset(image) for image in t2]
+    shifted = [deepcopy(image) for image in t2]
     here, there = (np.array(image.ImagePositionPatient, float) for image in (t2[5], t2[6]))
     shifted[5].ImagePositionPatient = list(here + 0.3 * (there - here))
     assert wholeness.look(shifted).missing_slices == 0
 
 
 def test_an_image_without_a_position_is_left_out(t2: list[Dataset]) -> None:
-    broken = [Dataset(image) for image in t2]
+    broken = [deepcopy(image) for image in t2]
     del broken[3].ImagePositionPatient
     assert wholeness.look(broken).missing_slices in (0, 1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Mapping
+from copy import deepcopy
 from pathlib import Path
 
 import numpy as np
@@ -142,8 +143,7 @@ def test_headers_without_times_and_names_are_believed_to_be_what_the_table_says(
     folder = tmp_path / "train_images" / str(STUDY) / str(SERIES)
     folder.mkdir(parents=True)
     for image in studies[0].t2:
-        bare = type(image)(image)
-        bare.file_meta = image.file_meta
+        bare = deepcopy(image)
         for keyword in ("Modality", "EchoTime", "RepetitionTime", "SeriesDescription", "ProtocolName"):
             if keyword in bare:
                 delattr(bare, keyword)
