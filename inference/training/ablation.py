@@ -144,6 +144,11 @@ def write(page: Path, table: str, heading: str) -> None:
 @click.option("--data", type=click.Path(path_type=Path, exists=True, file_okay=False), required=True)
 @click.option("--layout", type=click.Choice(list(Layout)), default=Layout.SHARED, show_default=True)
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), required=True, help="The run's folder.")
+@click.option(
+    "--localisers",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    help="Folder of a cross-validation of the localiser: discs are found by networks that had not seen the patient.",
+)
 @click.option("--docs", type=click.Path(path_type=Path, file_okay=False), help="Folder of grading.md to write into.")
 @click.option("--variant", "variants", multiple=True, type=click.Choice(list(RECIPES)), help="Only these.")
 @click.option("--epochs", default=Recipe().epochs, show_default=True)
@@ -154,6 +159,7 @@ def main(  # noqa: PLR0913, PLR0917 - what the command may be told
     data: Path,
     layout: Layout,
     out: Path,
+    localisers: Path | None,
     docs: Path | None,
     variants: Sequence[str],
     epochs: int,
@@ -165,13 +171,14 @@ def main(  # noqa: PLR0913, PLR0917 - what the command may be told
     torch.set_num_threads(threads)
     out.mkdir(parents=True, exist_ok=True)
     asked, source = Recipe(epochs=epochs), grading_sources.read(data, Layout(layout))
-    discs = grading_run.cut_discs(source, out)
+    discs = grading_run.cut_discs(source, out, localisers)
     fold = grading_run.fold_of(discs, source, asked)
     whole = Run(discs=discs, fold=fold, recipe=asked, devices=tuple(devices), out=out)
     run_folder.write(out, discs, devices)
     chosen = sorted(folds) or list(range(asked.folds))
     table = compare(whole, {name: RECIPES[name] for name in variants or RECIPES}, chosen)
-    words = "".join(f" --fold {k}" for k in folds) + "".join(f" --variant '{name}'" for name in variants)
+    found_by = "" if localisers is None else f" --localisers {localisers}"
+    words = found_by + "".join(f" --fold {k}" for k in folds) + "".join(f" --variant '{name}'" for name in variants)
     heading = (
         f"{datetime.now(UTC):%Y-%m-%d}, `python -m inference.training.ablation --data {data} --out {out} --epochs "
         f"{epochs}{words}`: mid-sagittal slices of the patients held out in fold {', '.join(map(str, chosen))} of "
