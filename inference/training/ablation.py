@@ -40,6 +40,10 @@ RECIPES: Mapping[str, Recipe] = {
     "by regions, without the second task": Recipe(teacher=0.0),
     "by regions, EMA 0.99": Recipe(ema=0.99),
     "by regions, three seeds": Recipe(seeds=3),
+    "by regions, a third of the target its own opinion": Recipe(own_opinion=0.33),
+    "by regions, generalised cross entropy": Recipe(forgiving=0.5),
+    "by regions, Pfirrmann also asked of the next grades": Recipe(neighbours=0.2),
+    "by regions, without smoothing of labels": Recipe(label_smoothing=0.0),
     "slices as channels": Recipe(variant="slices_as_channels", network=_EIGHTH, slices=9, turned=0.5),
     "slices pooled, maximum": Recipe(variant="slices_pooled", network=_EIGHTH, slices=9, turned=0.5),
     "slices pooled, mean": Recipe(

@@ -15,7 +15,7 @@ from inference.training import parallel
 from inference.training.gradings import GradedDiscs, findings_taught
 from inference.training.lesson import Lesson, standardised
 from inference.training.loop import Loop, Material, Session
-from inference.training.losses import Weighted, classes_of, shares_of, weighted
+from inference.training.losses import Weighted, classes_of, of_network, shares_of, weighted
 from inference.training.parallel import Part
 from inference.training.recipe import SLICE_WEIGHTS, Recipe
 
@@ -62,7 +62,7 @@ def _loop(discs: GradedDiscs, rows: NDArray[np.int64], recipe: Recipe, session: 
     mixed = torch.bfloat16 if session.device == "cpu" else torch.float16
     lesson = Lesson(
         network,
-        weighted(discs, rows, recipe, recipe.label_smoothing),
+        of_network(discs, rows, recipe),
         recipe.teacher,
         mixed if recipe.precision == "mixed" else torch.float32,
     )

@@ -35,6 +35,8 @@ class Batch:
     """(targets,) discs with each label in the whole batch, over the number of processes."""
     number_count: float
     """Known numbers in the whole batch, over the number of processes."""
+    own_opinion: float = 0.0
+    """Share of what is asked of the network that is its own opinion."""
 
 
 class Lesson(nn.Module):
@@ -54,7 +56,8 @@ class Lesson(nn.Module):
             look = self.network.look(batch.images, batch.slice_present, batch.zones)
             told = self.numbers(look.summary).float()
         scores = look.scores.float()
-        of_grades = self.task.share_of_loss(self.network.log_odds(scores), batch.labels, batch.label_counts)
+        beyond = self.network.log_odds(scores)
+        of_grades = self.task.share_of_loss(beyond, batch.labels, batch.label_counts, batch.own_opinion)
         known = torch.isfinite(batch.numbers)
         apart = functional.smooth_l1_loss(told[known], batch.numbers[known], reduction="sum")
         of_numbers = apart / max(batch.number_count, 1e-6)

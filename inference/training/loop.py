@@ -27,6 +27,8 @@ from inference.training.parallel import Part
 from inference.training.recipe import Recipe, RecipeError, as_text
 
 LARGEST_GRADIENT = 5.0
+OWN_OPINION_FROM = 1 / 3
+"""Of the steps: before that a network has no opinion to go by."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -130,6 +132,7 @@ class Loop:
             numbers=numbers[self.part.rank :: self.part.count].to(device),
             label_counts=counts.to(device),
             number_count=float(torch.isfinite(numbers).sum()) / self.part.count,
+            own_opinion=self.recipe.own_opinion if self.step >= OWN_OPINION_FROM * self.steps else 0.0,
         )
 
     def _averaged(self) -> dict[str, Tensor]:

@@ -42,6 +42,12 @@ class Recipe:
     ema: float = 0.0
     """Decay, per step, of the moving average of the weights that is kept in their place; 0 keeps the last weights."""
     label_smoothing: float = 0.05
+    own_opinion: float = 0.0
+    """Share of what is asked of the network that is its own opinion, from a third of the steps on; 0: labels alone."""
+    forgiving: float = 0.0
+    """q of the generalised cross entropy, 0 to 1: the higher, the less a label counts that the network cannot see."""
+    neighbours: float = 0.0
+    """Share of what is asked for a Pfirrmann grade that lies on the grades next to it."""
     heaviest_class: float = 8.0
     """Limit of the inverse-frequency weight: 33 slips in 1,200 discs would otherwise weigh 18-fold and be memorised."""
     teacher: float = 0.5
@@ -61,16 +67,20 @@ class Recipe:
                 raise RecipeError(f"{name} has to be above 0")
         if self.folds < 2:
             raise RecipeError("folds has to be 2 or more")
-        for name in ("label_smoothing", "ema"):
-            if not 0 <= getattr(self, name) < 1:
-                raise RecipeError(f"{name} has to be from 0 to below 1")
-        if not 0 <= self.turned <= 1:
-            raise RecipeError("turned has to be from 0 to 1")
+        self._check_shares()
         if not (1 <= self.slices <= SLICES and self.slices % 2):
             raise RecipeError(f"slices has to be an odd number from 1 to {SLICES}")
         for name, known in (("variant", tuple(variants.VARIANTS)), ("precision", PRECISIONS)):
             if getattr(self, name) not in known:
                 raise RecipeError(f"{name} {getattr(self, name)!r} is not known (known: {', '.join(known)})")
+
+    def _check_shares(self) -> None:
+        for name in ("label_smoothing", "ema", "own_opinion", "neighbours"):
+            if not 0 <= getattr(self, name) < 1:
+                raise RecipeError(f"{name} has to be from 0 to below 1")
+        for name in ("turned", "forgiving"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise RecipeError(f"{name} has to be from 0 to 1")
 
     def config(self, findings: Sequence[str]) -> dict[str, Any]:
         """What ``variants.build`` builds the network from."""
