@@ -40,11 +40,14 @@ PLAUSIBLE_DEPTH_MM = (18.0, 60.0)
 """Median depth of the discs of a spine. Beyond it, it is no spine, or the pixel size in the header is wrong."""
 CONVINCING_DISCS = 5
 """So many discs in a row are a spine whatever their size."""
-BLURRED_TRANSITIONAL = 0.4
-"""What is added to that where the marks beneath L5/S1 and beneath the disc above it are the same."""
-ABRUPT = 1.3
-"""How far those marks usually differ at least (S1's lead over a lumbar vertebra, from -1 to 1): 1.5-1.9 on 110 images,
-less on those whose numbering is open."""
+MOST_TRANSITIONAL = 0.45
+"""Whatever the image shows, the usual count from the sacrum stays the likelier one."""
+USUAL_CHANGE, TRANSITIONAL_CHANGE = (1.83, 0.20), (1.20, 0.30)
+"""Mean and spread of how much S1's lead over a lumbar vertebra, -1 to 1, rises from beneath L4/L5 to beneath L5/S1."""
+USUAL_DEPTH, TRANSITIONAL_DEPTH = (0.97, 0.10), (0.75, 0.12)
+"""Mean and spread of the depth of what is named L5/S1, as a share of the median of the three discs above it."""
+CHANGE_ODDS, SHALLOW_ODDS = (0.1, 30.0), (0.25, 30.0)
+"""Neither sign is ever trusted further: a lumbarised S1 may carry a disc of full depth."""
 DOUBTFUL = 0.9
 """Below this level confidence a reader is told."""
 GAP = 1.55
@@ -75,7 +78,7 @@ def name(found: Found) -> Spine:
     skipped = _missed_between(discs)
     levels = _levels(len(discs), skipped, best)
     first = next(index for index, level in enumerate(levels) if level is not None)
-    transitional = TRANSITIONAL + BLURRED_TRANSITIONAL * _blurred(found.discs, best)
+    transitional = _transitional(found.discs, best)
     named = tuple(
         _named(disc, level, (1 - transitional) * best.probability * MISSED ** sum(skipped[index:]))
         for index, (disc, level) in enumerate(zip(discs, levels, strict=True))
@@ -119,22 +122,41 @@ def _lead(disc: FoundDisc) -> float:
     return disc.beneath_in_view * (disc.sacrum_beneath - disc.vertebra_beneath)
 
 
-def _blurred(discs: Sequence[FoundDisc], best: Naming) -> float:
-    """0-1: how little the marks change from beneath L4/L5 to beneath L5/S1; 0 where L5/S1 was not found."""
+def _transitional(discs: Sequence[FoundDisc], best: Naming) -> float:
+    """How likely the spine has a lumbosacral transition, so that another reader may count otherwise.
+
+    Two signs: what lies beneath changes little from L4/L5 to L5/S1, and L5/S1 is less deep than the discs above.
+    Without an L5/S1 only the share of such spines is known.
+    """
     if best.unseen or best.last == 0:
-        return 0.0
-    change = _lead(discs[best.last]) - _lead(discs[best.last - 1])
-    return float(np.clip((ABRUPT - change) / ABRUPT, 0.0, 1.0))
+        return TRANSITIONAL
+    change = min(_lead(discs[best.last]) - _lead(discs[best.last - 1]), USUAL_CHANGE[0])
+    odds = TRANSITIONAL / (1 - TRANSITIONAL) * _times_likelier(change, TRANSITIONAL_CHANGE, USUAL_CHANGE, CHANGE_ODDS)
+    if discs[best.last].complete and best.last >= LEAST_DISCS:
+        share = _share_of_depth(discs[: best.last + 1])
+        odds *= _times_likelier(share, TRANSITIONAL_DEPTH, USUAL_DEPTH, SHALLOW_ODDS)
+    return float(np.clip(odds / (1 + odds), TRANSITIONAL, MOST_TRANSITIONAL))
+
+
+def _times_likelier(
+    value: float, one: tuple[float, float], other: tuple[float, float], bounds: tuple[float, float]
+) -> float:
+    """How much likelier the value is under ``one`` (mean and spread) than under ``other``, within bounds."""
+    logs = [-0.5 * ((value - mean) / spread) ** 2 - np.log(spread) for mean, spread in (one, other)]
+    return float(np.clip(np.exp(logs[0] - logs[1]), *bounds))
+
+
+def _share_of_depth(discs: Sequence[FoundDisc]) -> float:
+    """Depth of the lowest disc as a share of the median of the three above it."""
+    depths = [float(np.linalg.norm(disc.posterior_lps_mm - disc.anterior_lps_mm)) for disc in discs[-4:]]
+    return depths[-1] / float(np.median(depths[:-1]))
 
 
 def _remnant_odds(discs: Sequence[FoundDisc]) -> float:
     """How much likelier the depth of the lowest disc, beside the three above it, is for a remnant than for L5/S1."""
     if len(discs) <= LEAST_DISCS or not discs[-1].complete:
         return 1.0
-    depths = [float(np.linalg.norm(disc.posterior_lps_mm - disc.anterior_lps_mm)) for disc in discs[-4:]]
-    share = depths[-1] / float(np.median(depths[:-1]))
-    logs = [-0.5 * ((share - mean) / spread) ** 2 - np.log(spread) for mean, spread in (REMNANT_DEPTH, L5_S1_DEPTH)]
-    return float(np.clip(np.exp(logs[0] - logs[1]), *DEPTH_ODDS))
+    return _times_likelier(_share_of_depth(discs), REMNANT_DEPTH, L5_S1_DEPTH, DEPTH_ODDS)
 
 
 def _refuse_what_is_no_lumbar_spine(found: Found) -> None:
@@ -227,7 +249,10 @@ def _doubts(found: Found, best: Naming, confidence: float, skipped: Sequence[int
             "and all levels may be off by one or more."
         )
     elif confidence < DOUBTFUL:
-        doubts.append(f"It is not clear which disc is L5/S1 (confidence {confidence:.2f}): levels may be off by one.")
+        doubts.append(
+            f"It is not clear which disc is L5/S1 (confidence {confidence:.2f}; perhaps a lumbosacral transition): "
+            "levels may be off by one."
+        )
     if best.last < len(found.discs) - 1:
         doubts.append(
             "A disc-like structure below L5/S1 was taken for an S1/S2 remnant; check for a transitional vertebra."

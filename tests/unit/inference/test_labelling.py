@@ -183,3 +183,43 @@ def test_a_spine_is_as_sure_as_its_least_sure_disc() -> None:
     spine = name(found(disc(0), disc(1), disc(3), disc(4), on_sacrum(5)))
     assert spine.level_confidence == min(each.level_confidence for each in spine.discs) < 0.7
     assert replace(spine, discs=()).level_confidence == 0.0
+
+
+def shallow(lowest: FoundDisc, share: float) -> FoundDisc:
+    """The disc with so large a share of the usual depth of 36 mm."""
+    front, back = lowest.anterior_lps_mm.copy(), lowest.posterior_lps_mm.copy()
+    front[1], back[1] = -18 * share, 18 * share
+    return replace(lowest, anterior_lps_mm=front, posterior_lps_mm=back)
+
+
+def sureness(lead_above: float, lead: float, share: float) -> float:
+    """Of the names where S1's lead is ``lead_above`` beneath L4/L5 and ``lead`` beneath L5/S1, which is so deep."""
+    above = disc(4, sacrum=0.0, vertebra=-lead_above)
+    lowest = shallow(disc(5, sacrum=lead, vertebra=0.0), share)
+    return min(each.level_confidence for each in name(found(*(disc(k) for k in range(4)), above, lowest)).discs)
+
+
+def test_a_shallow_disc_over_marks_that_hardly_change_may_be_the_one_below_a_transitional_vertebra() -> None:
+    assert sureness(-1.0, 0.85, 0.97) == pytest.approx(0.97, abs=0.002)
+    # Change 1.42: 4.2 times, depth .77: 6.2 times likelier in a transition. 3 : 97 x 26 = .80, a chance of .44.
+    assert sureness(-0.71, 0.71, 0.77) == pytest.approx(1 - 0.445, abs=0.01)
+
+
+def test_a_shallow_disc_alone_is_no_transition_and_marks_alone_only_where_they_hardly_change() -> None:
+    assert sureness(-1.0, 0.85, 0.80) > 0.96
+    assert 0.9 < sureness(-1.0, 0.85, 0.60) < 0.92  # clear marks: 30 x 0.1 x 3 : 97
+    assert sureness(-0.75, 0.72, 1.0) > 0.95
+    assert sureness(-0.45, 0.45, 1.0) < 0.9
+
+
+def test_a_transition_never_makes_the_usual_count_the_less_likely_one() -> None:
+    for lead_above in (-1.0, -0.6, -0.4):
+        for share in (0.3, 0.5, 0.8, 1.0, 1.2):
+            assert sureness(lead_above, 0.6, share) > 0.5
+
+
+def test_whoever_reads_uncertain_names_is_told_of_a_possible_transition() -> None:
+    lowest = shallow(disc(5, sacrum=0.71, vertebra=0.0), 0.77)
+    doubts = name(found(*(disc(k) for k in range(4)), disc(4, sacrum=0.0, vertebra=0.71), lowest)).doubts
+    assert len(doubts) == 1
+    assert "lumbosacral transition" in doubts[0]
