@@ -71,7 +71,10 @@ class GradingNetwork(nn.Module, ABC):
 
     @abstractmethod
     def look(self, images: Tensor, slice_present: Tensor, zones: Tensor) -> Look:
-        """(n, 9, 112, 224) in 0-1, (n, 9) bool with the mid-slice present, (n, 112, 224) of ``Zone``."""
+        """(n, 9, 112, 224) in 0-1, (n, 9) bool with the mid-slice present, (n, 112, 224) of ``Zone``.
+
+        Networks that know T1 also take (n, 9, 2, 112, 224): behind each slice the T1 image of its place, or zeros.
+        """
 
     def forward(self, images: Tensor, slice_present: Tensor, zones: Tensor) -> Tensor:
         """As ``look`` -> (n, findings), one severity each."""

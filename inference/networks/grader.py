@@ -55,18 +55,21 @@ class DiscGrader(GradingNetwork):
         findings: Sequence[str] = LEARNED,
         scale: str = "proportional",
         marrow: str = "separate",
+        t1: bool = False,
     ) -> None:
         """``slice_weights``: 9, where 0 is not looked at; ``features``, ``findings``, ``scale``: as of
-        ``GradingNetwork``; ``marrow``: one of ``MARROW_SCORES``. Raises ValueError for another."""
+        ``GradingNetwork``; ``marrow``: one of ``MARROW_SCORES``; ``t1``: looks at a T1 image beside each slice, where
+        there is one. Raises ValueError for another ``marrow``."""
         if marrow not in MARROW_SCORES:
             raise ValueError(f"marrow {marrow!r} is not known (known: {', '.join(MARROW_SCORES)})")
         super().__init__(features=features, findings=findings, scale=scale)
         self.config |= {"slice_weights": list(slice_weights), "widths": list(widths), "hidden": hidden}
-        self.config |= {"dropout": dropout, "marrow": marrow}
+        self.config |= {"dropout": dropout, "marrow": marrow} | ({"t1": True} if t1 else {})
+        self.channels = 1 + t1
         self.register_buffer("slice_weights", torch.tensor(slice_weights, dtype=torch.float32), persistent=False)
         halved = nn.AvgPool2d(2)  # pixels of 0.3 mm are finer than most images'
         self.stem = nn.Sequential(
-            halved, nn.Conv2d(1, widths[0], 5, 2, 2, bias=False), nn.BatchNorm2d(widths[0]), nn.ReLU()
+            halved, nn.Conv2d(self.channels, widths[0], 5, 2, 2, bias=False), nn.BatchNorm2d(widths[0]), nn.ReLU()
         )
         self.blocks = nn.ModuleList(
             [_Residual(widths[0], widths[1], 2), _Residual(widths[1], widths[2], 1), _Residual(widths[2], widths[3], 1)]
@@ -123,9 +126,7 @@ class DiscGrader(GradingNetwork):
     def pooled(self, images: Tensor, slice_present: Tensor, zones: Tensor) -> tuple[Tensor, Tensor]:
         """(n, len(Region), 2 x channels) of the last map but one, and of the last."""
         disc, position, weight = self.looked_at(slice_present)
-        maps = self.stem(images[disc, position][:, None].contiguous(memory_format=torch.channels_last))
-        near = self.blocks[1](self.blocks[0](maps))
-        far = self.blocks[2](near)
+        near, far = self.maps_seen(images[disc, position])
         shares = regions.shares(zones).to(near.dtype)
 
         def averaged(maps: Tensor) -> Tensor:
@@ -133,6 +134,16 @@ class DiscGrader(GradingNetwork):
             return empty.index_add(0, disc, maps * weight[:, None, None, None].to(maps.dtype))
 
         return _pooled(averaged(near), shares), _pooled(averaged(far), shares)
+
+    def maps_seen(self, slices: Tensor) -> tuple[Tensor, Tensor]:
+        """(slices, 112, 224), or (slices, 2, 112, 224) with T1 -> the last map but one, and the last: (slices,
+        channels, 14, 28). A network that knows T1 is shown zeros where there is none."""
+        shown = slices[:, None] if slices.ndim == 3 else slices
+        if shown.shape[1] < self.channels:
+            shown = torch.cat([shown, torch.zeros_like(shown)], 1)
+        maps = self.stem(shown.contiguous(memory_format=torch.channels_last))
+        near = self.blocks[1](self.blocks[0](maps))
+        return near, self.blocks[2](near)
 
     def scores_of(self, near: Tensor, far: Tensor) -> Tensor:
         """What ``pooled`` gave -> (n, columns) scores."""

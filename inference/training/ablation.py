@@ -24,7 +24,7 @@ from inference.training.calibration import OutOfFold
 from inference.training.grading_run import Run
 from inference.training.grading_sources import Layout
 from inference.training.grading_tables import Evaluated
-from inference.training.gradings import TARGETS, findings_taught, targets_of
+from inference.training.gradings import TARGETS, GradedDiscs, findings_taught, targets_of
 from inference.training.recipe import Recipe, keep
 from inference.training.views import VIEWS
 from inference.weights import read_grader
@@ -44,6 +44,9 @@ RECIPES: Mapping[str, Recipe] = {
     "by regions, generalised cross entropy": Recipe(forgiving=0.5),
     "by regions, Pfirrmann also asked of the next grades": Recipe(neighbours=0.2),
     "by regions, without smoothing of labels": Recipe(label_smoothing=0.0),
+    "by regions, pre-trained on painted discs": Recipe(pretrain="masked"),
+    "by regions, pre-trained on two views": Recipe(pretrain="views", pretrain_epochs=8),
+    "by regions, T1 beside T2": Recipe(network={"t1": True}),
     "slices as channels": Recipe(variant="slices_as_channels", network=_EIGHTH, slices=9, turned=0.5),
     "slices pooled, maximum": Recipe(variant="slices_pooled", network=_EIGHTH, slices=9, turned=0.5),
     "slices pooled, mean": Recipe(
@@ -60,8 +63,11 @@ RECIPES: Mapping[str, Recipe] = {
 """SpineNet's own networks with an eighth of its widths, else they do not fit a processor."""
 
 
-def compare(whole: Run, chosen: Mapping[str, Recipe], folds: Sequence[int]) -> str:
-    """The table: each variant on the discs held out in ``folds``. ``whole.recipe`` sets epochs, folds and seed."""
+def compare(whole: Run, chosen: Mapping[str, Recipe], folds: Sequence[int], with_t1: GradedDiscs | None = None) -> str:
+    """The table: each variant on the discs held out in ``folds``. ``whole.recipe`` sets epochs, folds and seed.
+
+    ``with_t1``: the discs with their T1 images, for the variants that see them.
+    """
     rows = np.isin(whole.fold, folds) & ~whole.discs.is_stack
     measured = _measured(whole, folds)
     titles = ["Pfirrmann (QWK)" if t == tables.PFIRRMANN else tables.title(t) for t in targets_of(whole.discs.labels)]
@@ -74,7 +80,8 @@ def compare(whole: Run, chosen: Mapping[str, Recipe], folds: Sequence[int]) -> s
         folder = whole.out / re.sub(r"\W+", "_", name)
         folder.mkdir(parents=True, exist_ok=True)
         keep(asked, folder)
-        said, told = _seen(replace(whole, recipe=asked, out=folder), folds, measured)
+        discs = with_t1 if asked.sees_t1 and with_t1 is not None else whole.discs
+        said, told = _seen(replace(whole, discs=discs, recipe=asked, out=folder), folds, measured)
         found = _evaluated(whole, said)
         scores = [tables.headline(found, found.network, target, rows) for target in found.targets]
         both = [tables.headline(found, found.both, target, rows) for target in found.targets]
@@ -100,7 +107,7 @@ def _seen(whole: Run, folds: Sequence[int], measured: OutOfFold) -> tuple[OutOfF
         session = whole.session(f"fold{k}", whole.recipe.seed + k)
         weights, clock = session.log.with_suffix(".safetensors"), session.log.with_suffix(".minutes")
         if not weights.exists():
-            grader = grading.train(whole.discs, whole.discs.rows(~test), whole.recipe, session)
+            grader = grading.train(whole.discs, whole.discs.rows(~test), whole.recipe, session, whole.unlabelled)
             clock.write_text(f"{(time.monotonic() - began) / 60:.2f}\n")
             grading_run.save_weights(grader, weights)
         grading_run.forget_checkpoints(session)
@@ -177,10 +184,21 @@ def main(  # noqa: PLR0913, PLR0917 - what the command may be told
     asked, source = Recipe(epochs=epochs), grading_sources.read(data, Layout(layout))
     discs = grading_run.cut_discs(source, out, localisers)
     fold = grading_run.fold_of(discs, source, asked)
-    whole = Run(discs=discs, fold=fold, recipe=asked, devices=tuple(devices), out=out)
+    recipes = {name: RECIPES[name] for name in variants or RECIPES}
+    pretrains = any(each.pretrain for each in recipes.values())
+    whole = Run(
+        discs=discs,
+        fold=fold,
+        recipe=asked,
+        devices=tuple(devices),
+        out=out,
+        unlabelled=grading_run.all_discs(source, out, localisers) if pretrains else None,
+    )
+    sees_t1 = any(each.sees_t1 for each in recipes.values())
+    with_t1 = grading_run.with_t1(discs, source, out, localisers) if sees_t1 else None
     run_folder.write(out, discs, devices)
     chosen = sorted(folds) or list(range(asked.folds))
-    table = compare(whole, {name: RECIPES[name] for name in variants or RECIPES}, chosen)
+    table = compare(whole, recipes, chosen, with_t1)
     found_by = "" if localisers is None else f" --localisers {localisers}"
     words = found_by + "".join(f" --fold {k}" for k in folds) + "".join(f" --variant '{name}'" for name in variants)
     heading = (

@@ -18,7 +18,8 @@ from inference.discs import COLUMNS, MID, ROWS, SLICES
 from inference.training.gradings import LEFT, MARGIN_COLUMNS, MARGIN_ROWS, TOP, GradedDiscs
 
 Batch = tuple[Tensor, Tensor, Tensor, Tensor]
-"""Images (n, 9, 112, 224), slice_present (n, 9), zones (n, 112, 224), labels."""
+"""Images (n, 9, 112, 224), slice_present (n, 9), zones (n, 112, 224), labels. Of discs that bear T1 images the images
+are (n, 9, 2, 112, 224): T2 and T1, which the mid-slice alone may have."""
 
 ROTATION_DEG, SCALE, SHIFT_ROWS_PX, SHIFT_COLUMNS_PX = 12.0, 0.10, 8.0, 14.0
 
@@ -31,6 +32,8 @@ class Shown:
     """A stack shows either one slice or so many about its middle."""
     turned: float = 0.0
     """Chance that a stack's slices come in the opposite order."""
+    t1_hidden: float = 0.0
+    """Chance that a disc's T1 image is not shown, where discs bear them."""
     part: tuple[int, int] = (0, 1)
     """From the first of these on, every so many-th of the rows is made; as it would be if all were."""
 
@@ -50,6 +53,8 @@ def batch(discs: GradedDiscs, rows: NDArray[np.int64], chance: np.random.Generat
     zones = _moved(torch.from_numpy(discs.zones[rows[mine]])[:, None].float(), theta[mine], "nearest")
     shaded = _shaded(slices, shades[:, torch.from_numpy(kept)], noise, kept)
     images, present = _in_places(shaded, taken, len(mine))
+    if discs.t1 is not None:
+        images = _beside(images, _t1_shown(discs.t1[rows], theta, mine, chance, shown.t1_hidden))
     return images, present, zones[:, 0].to(torch.uint8), torch.from_numpy(discs.labels[rows[mine]])
 
 
@@ -65,7 +70,44 @@ def plain_batch(
     within = slice(top, top + ROWS), slice(left, left + COLUMNS)
     slices = _margined(discs, taken)[:, :, *within]
     zones = torch.from_numpy(discs.zones[rows][:, *within])
-    return *_in_places(slices, taken, len(rows)), zones
+    images, present = _in_places(slices, taken, len(rows))
+    if discs.t1 is not None:
+        images = _beside(images, torch.from_numpy(discs.t1[rows][:, *within]).float() / 255)
+    return images, present, zones
+
+
+def shown_slices(
+    slices: NDArray[np.uint8], zones: NDArray[np.uint8], chance: np.random.Generator
+) -> tuple[Tensor, Tensor]:
+    """(n, 192, 320) of slices and of zones -> (n, 112, 224) of both, augmented as ``batch`` does."""
+    theta = _moves(len(slices), chance)
+    moved = _moved(torch.from_numpy(slices)[:, None].float() / 255, theta, "bilinear")
+    shaded = _shaded(moved, *_drawn_shades(len(slices), chance), np.ones(len(slices), bool))
+    drawn = _moved(torch.from_numpy(zones)[:, None].float(), theta, "nearest")
+    return shaded[:, 0], drawn[:, 0].to(torch.uint8)
+
+
+def _t1_shown(
+    t1: NDArray[np.uint8],
+    theta: NDArray[np.float32],
+    mine: NDArray[np.int64],
+    chance: np.random.Generator,
+    hidden: float,
+) -> Tensor:
+    """(rows, 192, 320) -> (mine, 112, 224): moved as the T2 slices are, shaded on their own; 0 where there is none."""
+    shades, noise = _drawn_shades(len(t1), chance)
+    seen = t1.any(axis=(1, 2)) & (chance.random(len(t1)) >= hidden)
+    moved = _moved(torch.from_numpy(t1[mine])[:, None].float() / 255, theta[mine], "bilinear")
+    kept = np.isin(np.arange(len(t1)), mine)
+    shaded = _shaded(moved, shades[:, torch.from_numpy(kept)], noise, kept)[:, 0]
+    return shaded * torch.from_numpy(seen[mine])[:, None, None]
+
+
+def _beside(images: Tensor, t1: Tensor) -> Tensor:
+    """(n, 9, 112, 224) and (n, 112, 224) -> (n, 9, 2, 112, 224): T1 behind the mid-slice, 0 behind the others."""
+    second = torch.zeros_like(images)
+    second[:, MID] = t1
+    return torch.stack([images, second], 2)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -44,6 +44,9 @@ LEAST_LEVEL_CONFIDENCE = 0.5
 STAMP = "stamp"
 """Name in the file of cut discs: what they were cut from, with what."""
 
+CUT = tuple(name for name in GradedDiscs.__dataclass_fields__ if name != "t1")
+"""What is kept of the discs here; their T1 images are kept apart (``t1_discs``)."""
+
 Localise = Callable[[SagittalVolume, int], Spine]
 """An image and whose it is (number in the data set) -> the spine in it."""
 
@@ -64,7 +67,7 @@ def load_or_cut(data: GradedData, cache: Path, localise: Localise, localiser_dig
         if cut is None:
             raise DataSetError(f"no labelled disc could be cut: {cache.parent / 'left_out.csv'} tells why")
         temporary = cache.with_suffix(".part.npz")
-        arrays: dict[str, Any] = {name: getattr(cut, name) for name in GradedDiscs.__dataclass_fields__}
+        arrays: dict[str, Any] = {name: getattr(cut, name) for name in CUT}
         arrays[STAMP] = np.array(stamp)
         np.savez(temporary, **arrays)
         temporary.replace(cache)

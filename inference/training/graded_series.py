@@ -42,6 +42,8 @@ class GradedSeries:
     """How many discs the data set counts in this image; None where it does not say."""
     places: Callable[[], Places] = no_places
     """Where the labelled discs lie; read only when the series is cut."""
+    t1: Callable[[], SagittalVolume] | None = None
+    """The T1-weighted image in the same frame of the patient, where there is one."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -68,6 +70,8 @@ class GradedData:
     """What its tables name and cannot be used."""
     apart: tuple[int, ...] = ()
     """Patients with rare images, of whom each fold gets its share."""
+    unlabelled: tuple[GradedSeries, ...] = ()
+    """Series without labels, beside those above, that pre-training may look at."""
 
     def digest(self) -> str:
         """sha256 over names and contents of all files: another one where anything was changed, wherever it lies."""

@@ -33,19 +33,23 @@ from inference.training import (
     recipe,
     regression,
     run_folder,
+    t1_discs,
+    unlabelled,
 )
 from inference.training.calibration import OutOfFold
 from inference.training.disc_cutting import Localise
 from inference.training.graded_series import DataSetError, GradedData
 from inference.training.grading import Session
 from inference.training.gradings import TARGETS, GradedDiscs, findings_of, findings_taught, load
-from inference.training.recipe import Recipe
+from inference.training.recipe import Recipe, RecipeError
+from inference.training.unlabelled import UnlabelledDiscs
 from inference.training.views import VIEWS, Views
 from inference.volume import FloatArray, SagittalVolume
 from inference.weights import MANIFEST, load_localiser, read_grader, read_manifest
 
 VERSION = "0.3.0"
 DISCS, SAID, WEIGHTS = "discs.npz", "out_of_fold.npz", "grader.safetensors"
+ALL_DISCS, T1 = "all_discs.npz", "t1.npz"
 BATCH = 64
 """Discs that are scored at a time."""
 
@@ -61,6 +65,8 @@ class Run:
     devices: tuple[str, ...]
     """The first one trains; further ones share its batches."""
     out: Path
+    unlabelled: UnlabelledDiscs | None = None
+    """What ``recipe.pretrain`` looks at."""
 
     def session(self, name: str, seed: int) -> Session:
         return Session(seed=seed, log=self.out / f"{name}.csv", device=self.devices[0], beside=self.devices[1:])
@@ -73,16 +79,26 @@ def run(data: GradedData, out: Path, chosen: Recipe, devices: Sequence[str], loc
         localisers: folder of a cross-validation of the localiser (``localisation.cross_validate``): each patient's
             discs are then found by a network that has not seen him, as those of the clinic are. None: by the shipped.
 
-    Raises ``recipe.RecipeError`` where ``out`` holds another run, ``DataSetError`` where nothing can be learned.
+    Raises ``recipe.RecipeError`` where ``out`` holds another run or the recipe asks for T1, ``DataSetError`` where
+    nothing can be learned.
     """
+    if chosen.sees_t1:
+        raise RecipeError("t1: grading hands its network no T1 image yet; only the ablation trains such networks")
     out.mkdir(parents=True, exist_ok=True)
     recipe.keep(chosen, out)
     discs = cut_discs(data, out, localisers)
-    whole = Run(discs=discs, fold=fold_of(discs, data, chosen), recipe=chosen, devices=tuple(devices), out=out)
+    whole = Run(
+        discs=discs,
+        fold=fold_of(discs, data, chosen),
+        recipe=chosen,
+        devices=tuple(devices),
+        out=out,
+        unlabelled=all_discs(data, out, localisers) if chosen.pretrain else None,
+    )
     run_folder.write(out, discs, devices)
     said = cross_validate(whole)
     said.save(out / SAID)
-    grader = trained(discs, np.arange(len(discs)), chosen, whole.session("all", chosen.seed))
+    grader = trained(whole, np.arange(len(discs)), whole.session("all", chosen.seed))
     sharpness = calibration.fit(said, discs.labels)
     for target, value in zip(TARGETS, sharpness, strict=True):
         for finding in findings_of(target):
@@ -100,13 +116,33 @@ def cut_discs(data: GradedData, out: Path, localisers: Path | None = None) -> Gr
         DataSetError: the folder holds trainings on discs that were cut from other files or by another localiser; or a
             patient is in no fold of ``localisers``.
     """
-    localise, digest = _shipped() if localisers is None else _by_those_who_have_not_seen(data, localisers)
+    localise, digest = _localiser(data, localisers)
     if any(out.glob("*.safetensors")) and disc_cutting.stamped(out / DISCS) != disc_cutting.stamp_of(data, digest):
         raise DataSetError(
             f"{out} holds trainings on other discs (the data set, the localiser or the version was changed since): "
             "choose another folder, or remove it"
         )
     return disc_cutting.load_or_cut(data, out / DISCS, localise, digest)
+
+
+def all_discs(data: GradedData, out: Path, localisers: Path | None = None) -> UnlabelledDiscs:
+    """Every disc that is found in the data set, labelled or not; kept in the run's folder, arguments as ``cut_discs``.
+
+    Raises DataSetError where no disc is found.
+    """
+    return unlabelled.load_or_cut(data, out / ALL_DISCS, *_localiser(data, localisers))
+
+
+def with_t1(discs: GradedDiscs, data: GradedData, out: Path, localisers: Path | None = None) -> GradedDiscs:
+    """The discs that ``cut_discs`` gave, with their T1 images; kept in the run's folder.
+
+    Raises DataSetError where the data set has none.
+    """
+    return t1_discs.with_t1(discs, data, out / T1, *_localiser(data, localisers))
+
+
+def _localiser(data: GradedData, localisers: Path | None) -> tuple[Localise, str]:
+    return _shipped() if localisers is None else _by_those_who_have_not_seen(data, localisers)
 
 
 def _shipped() -> tuple[Localise, str]:
@@ -154,7 +190,7 @@ def cross_validate(whole: Run, views: Views = VIEWS["plain"]) -> OutOfFold:
     )
     for k in np.unique(whole.fold).tolist():
         test = whole.fold == k
-        grader = trained(discs, discs.rows(~test), whole.recipe, whole.session(f"fold{k}", whole.recipe.seed + k))
+        grader = trained(whole, discs.rows(~test), whole.session(f"fold{k}", whole.recipe.seed + k))
         of_fold = said_by(grader, discs, discs.rows(test), views)
         for name, values in of_fold.items():
             getattr(said, name)[test] = values
@@ -174,13 +210,13 @@ def seen_again(folder: Path, name: str) -> str:
     return file
 
 
-def trained(discs: GradedDiscs, rows: NDArray[np.int64], chosen: Recipe, session: Session) -> GradingNetwork:
+def trained(whole: Run, rows: NDArray[np.int64], session: Session) -> GradingNetwork:
     """The grader kept beside the session's log, or a new one: network and regression trained on the given discs."""
     kept = session.log.with_suffix(".safetensors")
     if not kept.exists():
-        grader = grading.train(discs, rows, chosen, session)
-        loss = grading.weighted(discs, rows, chosen, smoothing=0.0).loss
-        grader.regression = regression.fit(discs, rows, loss)
+        grader = grading.train(whole.discs, rows, whole.recipe, session, whole.unlabelled)
+        loss = grading.weighted(whole.discs, rows, whole.recipe, smoothing=0.0).loss
+        grader.regression = regression.fit(whole.discs, rows, loss)
         save_weights(grader, kept)
     forget_checkpoints(session)
     return read_grader(kept)
@@ -188,7 +224,7 @@ def trained(discs: GradedDiscs, rows: NDArray[np.int64], chosen: Recipe, session
 
 def forget_checkpoints(session: Session) -> None:
     """Once the weights of a training are kept its checkpoints are of no use."""
-    for checkpoint in (session.checkpoint, *session.log.parent.glob(f"{session.log.stem}_seed*.checkpoint")):
+    for checkpoint in (session.checkpoint, *session.log.parent.glob(f"{session.log.stem}_*.checkpoint")):
         checkpoint.unlink(missing_ok=True)
 
 

@@ -64,6 +64,8 @@ class GradedDiscs:
     label_number: NDArray[np.int64]
     """As SPIDER's IVD label: 1 is L5/S1, counted upwards. For analysis only: grading knows no level."""
     is_stack: NDArray[np.bool_]
+    t1: NDArray[np.uint8] | None = None
+    """(n, 192, 320) the same place on a T1-weighted image (``t1_discs``), all 0 where there is none; None: not cut."""
 
     def __len__(self) -> int:
         return len(self.patient)
@@ -80,7 +82,7 @@ def load(cache: Path) -> GradedDiscs:
         DataSetError: they were cut for other targets or numbers than this version's.
     """
     with np.load(cache) as stored:
-        arrays = {name: stored[name] for name in GradedDiscs.__dataclass_fields__}
+        arrays = {name: stored[name] for name in GradedDiscs.__dataclass_fields__ if name in stored}
     if arrays["labels"].shape[1] != len(TARGETS) or arrays["features"].shape[1] != len(FEATURES):
         raise DataSetError(f"{cache} was cut by another version: train into another folder")
     return GradedDiscs(**arrays)

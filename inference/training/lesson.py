@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,13 +13,31 @@ from torch.nn import functional
 
 from inference.descriptors import FEATURES
 from inference.networks.family import Branch, GradingNetwork
-from inference.training.gradings import GradedDiscs
+from inference.training.disc_augmentation import Shown
+from inference.training.disc_augmentation import batch as augmented
+from inference.training.gradings import UNKNOWN, GradedDiscs
 from inference.training.losses import Weighted
+from inference.training.recipe import Recipe
 
 TAUGHT: tuple[int, ...] = tuple(
     i for i, name in enumerate(FEATURES) if "bod" not in name and not name.endswith(("_to_above", "_to_below"))
 )
 """The numbers that the second task asks for: what a patch shows; not the bodies' far ends, nor the next discs."""
+OWN_OPINION_FROM = 1 / 3
+"""Of the steps: before that a network has no opinion to go by."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Moment:
+    """What a step of a training knows of itself."""
+
+    chance: np.random.Generator
+    recipe: Recipe
+    device: str
+    part: tuple[int, int]
+    """Which of how many processes this one is."""
+    done: float
+    """Share of the steps that lie behind."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -39,8 +58,38 @@ class Batch:
     """Share of what is asked of the network that is its own opinion."""
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Material:
+    """What is learned from."""
+
+    discs: GradedDiscs
+    numbers: Tensor
+    """(all discs, taught numbers) as of ``standardised``."""
+    rows: NDArray[np.int64]
+
+    def batch(self, chosen: NDArray[np.int64], moment: Moment) -> Batch:
+        """This process's part of the discs ``chosen``."""
+        recipe, (first, count) = moment.recipe, moment.part
+        shown = Shown(slices=recipe.slices, turned=recipe.turned, t1_hidden=recipe.t1_hidden, part=moment.part)
+        images, present, zones, labels = augmented(self.discs, chosen, moment.chance, shown)
+        numbers = self.numbers[chosen]
+        known = (torch.from_numpy(self.discs.labels[chosen]) != UNKNOWN).sum(0)
+        return Batch(
+            images=images.to(moment.device),
+            slice_present=present.to(moment.device),
+            zones=zones.to(moment.device),
+            labels=labels.to(moment.device),
+            numbers=numbers[first::count].to(moment.device),
+            label_counts=(known / count).to(moment.device),
+            number_count=float(torch.isfinite(numbers).sum()) / count,
+            own_opinion=recipe.own_opinion if moment.done >= OWN_OPINION_FROM else 0.0,
+        )
+
+
 class Lesson(nn.Module):
     """A network and its second task, to tell the measured numbers from what its trunk saw. The task is not shipped."""
+
+    losses = "grading_loss", "teacher_loss"
 
     def __init__(self, network: GradingNetwork, task: Weighted, weight_of_numbers: float, precision: torch.dtype):
         super().__init__()
@@ -70,9 +119,9 @@ class Lesson(nn.Module):
         return [parameter for parameter in self.parameters() if parameter.requires_grad]
 
 
-def standardised(discs: GradedDiscs, rows: NDArray[np.int64]) -> Tensor:
-    """(all discs, len(TAUGHT)) centred and scaled by the given discs, at most 4 spreads out."""
-    features = discs.features[:, TAUGHT].astype(np.float64)
+def standardised(discs: GradedDiscs, rows: NDArray[np.int64], columns: Sequence[int] = TAUGHT) -> Tensor:
+    """(all discs, len(columns)) centred and scaled by the given discs, at most 4 spreads out."""
+    features = discs.features[:, columns].astype(np.float64)
     high, middle, low = np.nanpercentile(features[rows], (84, 50, 16), axis=0)
     scaled = (features - middle) / np.maximum((high - low) / 2, 1e-4)
     return torch.from_numpy(scaled.clip(-4, 4)).float()

@@ -19,16 +19,13 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from inference.training import parallel
-from inference.training.disc_augmentation import Shown
-from inference.training.disc_augmentation import batch as augmented
-from inference.training.gradings import UNKNOWN, GradedDiscs
-from inference.training.lesson import Batch, Lesson
+from inference.training.lesson import Lesson, Material, Moment
 from inference.training.parallel import Part
+from inference.training.pretext import Masked, Views
+from inference.training.pretext import Material as Unlabelled
 from inference.training.recipe import Recipe, RecipeError, as_text
 
 LARGEST_GRADIENT = 5.0
-OWN_OPINION_FROM = 1 / 3
-"""Of the steps: before that a network has no opinion to go by."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -48,20 +45,17 @@ class Session:
         return self.log.with_suffix(".checkpoint")
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Material:
-    """What is learned from."""
-
-    discs: GradedDiscs
-    numbers: Tensor
-    """(all discs, taught numbers) as of ``lesson.standardised``."""
-    rows: NDArray[np.int64]
-
-
 class Loop:
     """One process's share of a training."""
 
-    def __init__(self, lesson: Lesson, material: Material, recipe: Recipe, session: Session, part: Part) -> None:
+    def __init__(
+        self,
+        lesson: Lesson | Masked | Views,
+        material: Material | Unlabelled,
+        recipe: Recipe,
+        session: Session,
+        part: Part,
+    ) -> None:
         self.lesson, self.material, self.recipe, self.session, self.part = lesson, material, recipe, session, part
         self.batch_size = min(recipe.batch, len(material.rows))
         self.steps_per_epoch = len(material.rows) // self.batch_size
@@ -103,7 +97,14 @@ class Loop:
     def _learn(self) -> list[float]:
         seed = np.random.SeedSequence((self.session.seed, self.step))
         torch.manual_seed(int(seed.generate_state(1)[0]) + self.part.rank)
-        loss, *told = self.together(self._batch(np.random.default_rng(seed)))
+        moment = Moment(
+            chance=np.random.default_rng(seed),
+            recipe=self.recipe,
+            device=self.session.device,
+            part=(self.part.rank, self.part.count),
+            done=self.step / self.steps,
+        )
+        loss, *told = self.together(self.material.batch(self._chosen(), moment))
         self.optimiser.zero_grad(set_to_none=True)
         self.scaler.scale(loss).backward()
         self.scaler.unscale_(self.optimiser)
@@ -115,25 +116,11 @@ class Loop:
             self._average()
         return [float(each) for each in told]
 
-    def _batch(self, chance: np.random.Generator) -> Batch:
+    def _chosen(self) -> NDArray[np.int64]:
+        """The rows of this step's batch."""
         epoch, place = divmod(self.step, self.steps_per_epoch)
         order = np.random.default_rng((self.session.seed, 1, epoch)).permutation(self.material.rows)
-        chosen = order[place * self.batch_size :][: self.batch_size]
-        discs, device, own = self.material.discs, self.session.device, (self.part.rank, self.part.count)
-        shown = Shown(slices=self.recipe.slices, turned=self.recipe.turned, part=own)
-        images, present, zones, labels = augmented(discs, chosen, chance, shown)
-        numbers = self.material.numbers[chosen]
-        counts = (torch.from_numpy(discs.labels[chosen]) != UNKNOWN).sum(0) / self.part.count
-        return Batch(
-            images=images.to(device),
-            slice_present=present.to(device),
-            zones=zones.to(device),
-            labels=labels.to(device),
-            numbers=numbers[self.part.rank :: self.part.count].to(device),
-            label_counts=counts.to(device),
-            number_count=float(torch.isfinite(numbers).sum()) / self.part.count,
-            own_opinion=self.recipe.own_opinion if self.step >= OWN_OPINION_FROM * self.steps else 0.0,
-        )
+        return order[place * self.batch_size :][: self.batch_size]
 
     def _averaged(self) -> dict[str, Tensor]:
         """What the moving average is taken of."""
@@ -186,7 +173,7 @@ class Loop:
 
     def _write_log(self) -> None:
         with self.session.log.open("w", newline="") as stream:
-            csv.writer(stream).writerows([["epoch", "grading_loss", "teacher_loss"], *self.table])
+            csv.writer(stream).writerows([["epoch", *self.lesson.losses], *self.table])
 
 
 def rise_of(steps: int) -> float:

@@ -20,6 +20,10 @@ SLICE_WEIGHTS = (0.0, 0.0, 0.0, 0.25, 0.5, 0.25, 0.0, 0.0, 0.0)
 PRECISIONS = "mixed", "full"
 
 
+PRETEXTS = "", "masked", "views"
+"""Nothing; pixels that were painted over; which two views are of one disc (``inference.training.pretext``)."""
+
+
 class RecipeError(Exception):
     """The recipe cannot be used; says which key and why."""
 
@@ -52,6 +56,11 @@ class Recipe:
     """Limit of the inverse-frequency weight: 33 slips in 1,200 discs would otherwise weigh 18-fold and be memorised."""
     teacher: float = 0.5
     """Weight of the second task: to tell the measured numbers from the image. 0 leaves it out."""
+    pretrain: str = ""
+    """What the trunk is taught first, on all discs of the training's patients, labelled or not: one of ``PRETEXTS``."""
+    pretrain_epochs: int = 16
+    t1_hidden: float = 0.25
+    """Chance that a disc's T1 image is not shown to a network that knows T1 (``t1`` in ``network``)."""
     slices: int = 3
     """Of a stack, training shows either its mid-slice or so many slices about it."""
     turned: float = 0.0
@@ -62,15 +71,18 @@ class Recipe:
     seed: int = 20
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch", "learning_rate", "heaviest_class", "seeds"):
+        for name in ("epochs", "batch", "learning_rate", "heaviest_class", "seeds", "pretrain_epochs"):
             if getattr(self, name) <= 0:
                 raise RecipeError(f"{name} has to be above 0")
         if self.folds < 2:
             raise RecipeError("folds has to be 2 or more")
         self._check_shares()
+        if self.pretrain and self.variant != DiscGrader.variant:
+            raise RecipeError(f"pretrain is for the variant {DiscGrader.variant} alone")
         if not (1 <= self.slices <= SLICES and self.slices % 2):
             raise RecipeError(f"slices has to be an odd number from 1 to {SLICES}")
-        for name, known in (("variant", tuple(variants.VARIANTS)), ("precision", PRECISIONS)):
+        choices = ("variant", tuple(variants.VARIANTS)), ("precision", PRECISIONS), ("pretrain", PRETEXTS)
+        for name, known in choices:
             if getattr(self, name) not in known:
                 raise RecipeError(f"{name} {getattr(self, name)!r} is not known (known: {', '.join(known)})")
 
@@ -78,9 +90,13 @@ class Recipe:
         for name in ("label_smoothing", "ema", "own_opinion", "neighbours"):
             if not 0 <= getattr(self, name) < 1:
                 raise RecipeError(f"{name} has to be from 0 to below 1")
-        for name in ("turned", "forgiving"):
+        for name in ("turned", "forgiving", "t1_hidden"):
             if not 0 <= getattr(self, name) <= 1:
                 raise RecipeError(f"{name} has to be from 0 to 1")
+
+    @property
+    def sees_t1(self) -> bool:
+        return bool(self.network.get("t1", False))
 
     def config(self, findings: Sequence[str]) -> dict[str, Any]:
         """What ``variants.build`` builds the network from."""

@@ -39,6 +39,8 @@ def digest(discs: GradedDiscs) -> str:
     """sha256 of all that is learned from: images, places, numbers and labels."""
     together = hashlib.sha256()
     for name in sorted(GradedDiscs.__dataclass_fields__):
+        if getattr(discs, name) is None:
+            continue
         values = np.ascontiguousarray(getattr(discs, name))
         together.update(f"{name} {values.dtype.str} {values.shape}\n".encode())
         together.update(values.tobytes())

@@ -52,11 +52,18 @@ def shared(root: Path) -> GradedData:
     if not (root / "midsagittal.csv").exists():
         raise DataSetError(f"midsagittal.csv is missing from {root.name}/: is it another --layout?")
     tables = tuple(root / name for name in ("midsagittal.csv", "series.csv", TABLE))
+    t1 = {image.patient: image for image in spider.midsagittal_images(root) if image.weighting == "t1"}
     series, files = [], list(tables)
     for name, patient, path, read in _volumes(root):
+        is_t2 = name == f"{patient}_t2"
         series.append(
             GradedSeries(
-                name=name, patient=patient, read=read, labels=labels.get(patient, {}), disc_count=counts.get(name)
+                name=name,
+                patient=patient,
+                read=read,
+                labels=labels.get(patient, {}),
+                disc_count=counts.get(name),
+                t1=partial(spider.read_midsagittal, root, t1[patient]) if is_t2 and patient in t1 else None,
             )
         )
         files.append(path)
@@ -66,6 +73,12 @@ def shared(root: Path) -> GradedData:
         patients={patient: str(patient) for patient in spider.patients(root)},
         files=tuple(files),
         apart=spider.stack_patients(root),
+        unlabelled=tuple(
+            GradedSeries(
+                name=image.name, patient=patient, read=partial(spider.read_midsagittal, root, image), labels={}
+            )
+            for patient, image in t1.items()
+        ),
     )
 
 

@@ -38,7 +38,8 @@ class Views:
                 is_there = present.gather(1, places) & inside
                 lone = ~is_there[:, SLICES // 2]
                 places[lone], is_there[lone] = torch.arange(SLICES), present[lone]
-                moved = images.gather(1, places[:, :, None, None].expand_as(images)) * is_there[:, :, None, None]
+                wide = (*places.shape, *[1] * (images.ndim - 2))
+                moved = images.gather(1, places.view(wide).expand_as(images)) * is_there.view(wide)
                 yield (moved.flip(1), is_there.flip(1), zones) if turned else (moved, is_there, zones)
 
 
