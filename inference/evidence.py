@@ -109,15 +109,15 @@ def _sign(said: Grades, finding: Finding) -> float:
 
 
 def _saliency(batch: _Batch, grader: GradingNetwork) -> Tensor:
-    others = batch.present, batch.zones
-    of_pixels = [gradients.saliency(grader, (batch.images,), others, i)[0] for i in range(len(grader.findings))]
-    return torch.stack([_smoothed(functional.avg_pool2d(each, CELL_PX)) for each in of_pixels])
+    return gradients.saliency(grader, (batch.images,), (batch.present, batch.zones), _condensed)[0]
 
 
 def _guided(batch: _Batch, grader: GradingNetwork) -> Tensor:
-    others = batch.present, batch.zones
-    of_pixels = [gradients.guided(grader, (batch.images,), others, i, signs)[0] for i, signs in enumerate(batch.signs)]
-    return torch.stack([_smoothed(functional.avg_pool2d(each, CELL_PX)) for each in of_pixels])
+    return gradients.guided(grader, (batch.images,), (batch.present, batch.zones), batch.signs, _condensed)[0]
+
+
+def _condensed(of_pixels: Tensor) -> Tensor:
+    return _smoothed(functional.avg_pool2d(of_pixels, CELL_PX))
 
 
 def _excitation(batch: _Batch, grader: GradingNetwork) -> Tensor:
@@ -145,8 +145,8 @@ def _winning(batch: _Batch, grader: GradingNetwork, combined: Callable[[Tensor, 
     for i, (finding, signs) in enumerate(zip(grader.findings, batch.signs, strict=True)):
         places = [maps_read.index(module) for module in grader.maps_of(finding)]
         positive, negative = (
-            torch.stack([_in_places(won[place].sum(1), batch, grader) for place in places]).sum(0)
-            for won in (for_it.winning(i), against.winning(i))
+            torch.stack([_in_places(won.sum(1), batch, grader) for won in asked.winning(i, places)]).sum(0)
+            for asked in (for_it, against)
         )
         is_score = (signs > 0)[:, None, None, None]
         own, dual = torch.where(is_score, positive, negative), torch.where(is_score, negative, positive)

@@ -54,18 +54,20 @@ class Excitation:
     excited: Tensor
     layers: tuple[Tensor, ...]
 
-    def winning(self, target: int) -> tuple[Tensor, ...]:
-        """Marginal winning probabilities of each layer, shaped as its output, for one column of the scores.
+    def winning(self, target: int, layers: Sequence[int] | None = None) -> tuple[Tensor, ...]:
+        """Marginal winning probabilities of some of the layers, shaped as their outputs, for one column of the scores.
 
+        ``layers``: which of them, by their places, or all; what lies below the lowest of these is not gone through.
         They sum to 1 over all units of a cut through the network, for every sample; to 0 where nothing excites the
         score. Probability that went to other inputs is missing from the layers that lie beside them.
         """
         excited = self.excited[:, target]
         shares = excited / torch.where(excited > 0, excited, torch.ones_like(excited)).detach()
-        gradients = torch.autograd.grad(shares.sum(), self.layers, retain_graph=True, allow_unused=True)
+        read = self.layers if layers is None else [self.layers[place] for place in layers]
+        gradients = torch.autograd.grad(shares.sum(), read, retain_graph=True, allow_unused=True)
         return tuple(
             torch.zeros_like(layer) if gradient is None else (layer * gradient).detach()
-            for layer, gradient in zip(self.layers, gradients, strict=True)
+            for layer, gradient in zip(read, gradients, strict=True)
         )
 
 
