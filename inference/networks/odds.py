@@ -55,7 +55,7 @@ def log_odds(scores: Tensor, cuts: Tensor, findings: Sequence[Finding] = LEARNED
 
 def probabilities(beyond: LogOdds) -> Mapping[Finding, Tensor]:
     """Per finding (n, classes), mildest class first, summing to 1."""
-    return {finding: _shares(torch.sigmoid(each)) for finding, each in beyond.items()}
+    return {finding: shares(each) for finding, each in beyond.items()}
 
 
 def either(sides: Tensor) -> Tensor:
@@ -83,6 +83,8 @@ def averaged(network: LogOdds, regression: LogOdds, sharpness: Tensor, sides: Te
     return joined
 
 
-def _shares(above: Tensor) -> Tensor:
+def shares(beyond: Tensor) -> Tensor:
+    """(n, classes - 1) log-odds of lying beyond the first, the second... class -> (n, classes) probabilities."""
+    above = torch.sigmoid(beyond)
     edges = torch.cat([torch.ones_like(above[:, :1]), above, torch.zeros_like(above[:, :1])], 1)
     return edges[:, :-1] - edges[:, 1:]

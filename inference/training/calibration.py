@@ -74,14 +74,14 @@ def joined(said: OutOfFold, shares: FloatArray) -> Mapping[str, FloatArray]:
     result = {}
     for target in said.targets:
         i = TARGETS.index(target)
-        own, measured = _log_odds(said, target)
+        own, measured = log_odds(said, target)
         above = expit(shares[:, i, :1] * own + shares[:, i, 1:] * measured)
         ones = np.ones((len(above), 1))
         result[target] = -np.diff(np.concatenate([ones, above, 0 * ones], axis=1), axis=1)
     return result
 
 
-def _log_odds(said: OutOfFold, target: str) -> tuple[FloatArray, FloatArray]:
+def log_odds(said: OutOfFold, target: str) -> tuple[FloatArray, FloatArray]:
     """(n, classes - 1) of each opinion; for marrow change of at least one side."""
     columns = [said.column_of(finding) for finding in findings_of(target)]
     own, measured = said.scores[:, columns], said.regression_scores[:, columns]

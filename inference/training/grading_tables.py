@@ -132,10 +132,14 @@ def opinions_table(found: Evaluated, rows: Mask) -> str:
 def headline(found: Evaluated, shares: Shares, target: str, rows: Mask) -> float:
     """The figure a grading is known by: QWK for Pfirrmann, AUC for the others."""
     chosen = rows & found.known(target)
-    truth = found.truth(target, chosen)
+    return score_of(target, found.truth(target, chosen), shares[target][chosen])
+
+
+def score_of(target: str, truth: NDArray[np.int64], shares: FloatArray) -> float:
+    """As ``headline``: (n,) class indices, (n, classes) probabilities."""
     if target == PFIRRMANN:
-        return grading_scores.quadratic_weighted_kappa(truth, median(shares[target][chosen]))
-    return grading_scores.auc(truth, shares[target][chosen][:, 1])
+        return grading_scores.quadratic_weighted_kappa(truth, median(shares))
+    return grading_scores.auc(truth, shares[:, 1])
 
 
 def groups_table(found: Evaluated, rows: Mask, groups: Mapping[str, NDArray[np.str_]]) -> str:

@@ -48,11 +48,15 @@ class Weighted:
         Of the target ``own_opinion`` is what is said itself, without a gradient; a class weighs as its label does.
         """
         probabilities = odds.probabilities(beyond)
-        taught = [i for i in range(len(TARGETS)) if counts[i] > 0]
+        taught = (target for target, count in zip(TARGETS, counts.tolist(), strict=True) if count > 0)
+        return self.of_shares({each: shares_of(probabilities, each) for each in taught}, labels, counts, own_opinion)
+
+    def of_shares(self, said: Mapping[str, Tensor], labels: Tensor, counts: Tensor, own_opinion: float = 0.0) -> Tensor:
+        """``share_of_loss`` of probabilities: per target (n, classes)."""
         losses = []
-        for i in taught:
+        for i in (i for i in range(len(TARGETS)) if counts[i] > 0):
             known = labels[:, i] != UNKNOWN
-            shares = shares_of(probabilities, TARGETS[i])
+            shares = said[TARGETS[i]]
             truth = (labels[:, i] - least(TARGETS[i])).clamp_min(0)
             target = (1 - own_opinion) * self._target(truth, shares, TARGETS[i]) + own_opinion * shares.detach()
             shares = (1 - self.smoothing) * shares + self.smoothing / shares.shape[1]

@@ -124,9 +124,8 @@ def batch_of(task: str, discs: UnlabelledDiscs, rows: list[int], seed: int = 0, 
 def test_the_second_view_is_of_the_same_disc_maybe_of_the_slice_beside() -> None:
     """Disc 0's slices are white, disc 1's black: a view of another disc would have the other brightness."""
     discs = unlabelled(2)
-    slices = np.where((discs.disc == 0)[:, None, None], 255, 0).astype(np.uint8).repeat(1, 0) * np.ones_like(
-        discs.slices
-    )
+    slices = np.zeros_like(discs.slices)
+    slices[discs.disc == 0] = 255
     for seed in range(5):
         seen = batch_of("views", replace(discs, slices=slices), [0, 1, 2, 3], seed)
         assert seen.images.shape == (2, 4, 112, 224)
