@@ -44,10 +44,15 @@ def _of_disc(disc: DiscGrading, name: str, relationship: sr.RelationshipTypeValu
 def measurement(name: str, value: float, relationship: sr.RelationshipTypeValues) -> sr.NumContentItem:
     """A measurement with its unit and the method that it was taken by (TID 300)."""
     quantity = codes.quantity(name)
-    item = number(quantity.name, round(float(value), quantity.decimals + 1), quantity.unit, relationship)
+    item = number(quantity.name, _rounded(value, quantity.decimals + 1), quantity.unit, relationship)
     if quantity.method is not None:
         attach(item, [_method(quantity.method)])
     return item
+
+
+def _rounded(value: float, decimals: int) -> float:
+    """OHIF 3 shows the number 0 as no number at all (``Vertebral slip: mm``), so what is next to 0 keeps a digit."""
+    return round(float(value), decimals) or float(f"{value:.0e}")
 
 
 def _method(method: Code) -> sr.CodeContentItem:

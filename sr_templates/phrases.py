@@ -61,7 +61,7 @@ class Phrases:
         return f"{100 * share:.0f}{self.numbers['percent']}"
 
     def number(self, value: float, decimals: int) -> str:
-        return f"{value:.{decimals}f}".replace(".", self.numbers["decimal_point"])
+        return f"{value:z.{decimals}f}".replace(".", self.numbers["decimal_point"])
 
     def listed(self, words: Sequence[str], joint: str) -> str:
         """``words`` as a list in a sentence; ``joint`` is "and" or "or"."""

@@ -10,6 +10,7 @@ import json
 import os
 import subprocess
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -48,7 +49,7 @@ def shown(
     ohif: Path, require_program: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory
 ) -> dict[str, str]:
     """What could be read with the study open, and with each of its series open."""
-    study = graded_study()
+    study = with_a_slip_next_to_nothing(graded_study())
     folder = tmp_path_factory.mktemp("ohif")
     files = folder / "files"
     files.mkdir()
@@ -57,6 +58,12 @@ def shown(
         archive.upload(files)
         with ohif_server.serving(ohif / "package" / "dist", archive.http_port) as origin:
             return read_in_ohif(ohif, f"{origin}/viewer?StudyInstanceUIDs={STUDY_UID}", folder, require_program)
+
+
+def with_a_slip_next_to_nothing(study: GradedStudy) -> GradedStudy:
+    first, *others = study.report.discs
+    first = replace(first, measurements={**first.measurements, "slip_mm": 0.003})
+    return replace(study, report=replace(study.report, discs=(first, *others)))
 
 
 def write_study(study: GradedStudy, folder: Path) -> None:
@@ -91,6 +98,7 @@ def test_the_measurement_report_names_levels_and_grades_on_the_image(shown: dict
     text = shown["grading SR"]
     assert TITLES[Finding.PFIRRMANN] in text
     assert "T12/L1 disc" in text  # the first of its groups is opened
+    assert "Vertebral slip: 0.00 mm" in text  # OHIF shows the number 0 as "mm"
 
 
 def test_the_text_report_can_be_read(shown: dict[str, str]) -> None:

@@ -94,6 +94,17 @@ def test_the_pfirrmann_grade_is_the_first_number_and_four_numbers_lead_a_group(r
         assert number(items(group, "NUM")[0]) == grade
 
 
+def test_a_slip_next_to_nothing_is_not_written_as_the_number_that_ohif_shows_as_none(study: GradedStudy) -> None:
+    """OHIF 3.13 prints an empty text for the number 0, and "0.00 mm" for 0.003."""
+
+    def written(slip_mm: float) -> float:
+        discs = tuple(replace(disc, measurements={"slip_mm": slip_mm}) for disc in study.report.discs)
+        group = groups(report_of(replace(study, report=replace(study.report, discs=discs))))[0]
+        return number(child(group, "SLIP"))
+
+    assert [written(slip_mm) for slip_mm in (0.00312, -0.0049, 0.4249, 0.0)] == [0.003, -0.005, 0.42, 0.0]
+
+
 def test_every_finding_is_answered_in_every_group(report: Dataset) -> None:
     for group in groups(report):
         assert {finding for finding in Finding if answer(group, finding)} == set(Finding)

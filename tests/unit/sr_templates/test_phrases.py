@@ -30,6 +30,10 @@ def test_a_language_is_complete(language: str) -> None:
             assert theirs[key].strip(), f"{table.name}.{key}"
 
 
+def test_a_number_that_rounds_to_nothing_has_no_sign() -> None:
+    assert [phrases("en").number(value, 1) for value in (-0.04, -0.06, 0.04)] == ["0.0", "-0.1", "0.0"]
+
+
 @pytest.mark.parametrize("language", languages())
 def test_a_language_says_research_use_and_fits_the_codes(language: str) -> None:
     words = phrases(language)
