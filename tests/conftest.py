@@ -45,6 +45,8 @@ APT_PACKAGES = {
     "dcmdump": "dcmtk",
     "dcmqrscp": "dcmtk",
     "dcmpschk": "dcmtk",
+    "dsrdump": "dcmtk",
+    "dsr2html": "dcmtk",
     "dcmp2pgm": "dcmtk",
     "Orthanc": "orthanc orthanc-dicomweb",
     "dciodvfy": "dicom3tools",

@@ -193,21 +193,41 @@ def dciodvfy_words(dciodvfy: Path, rendered: Sequence[Rendered], folder: Path, k
     return found
 
 
+@pytest.mark.parametrize("multiframe", [False, True], ids=["classic", "enhanced"])
 @pytest.mark.parametrize("name", NAMES)
 def test_every_kind_of_object_holds_every_name(
-    name: str, require_program: Callable[[str], Path], tmp_path: Path
+    name: str, multiframe: bool, require_program: Callable[[str], Path], tmp_path: Path
 ) -> None:
     charset, patient = NAMES[name]
     study = with_header(
-        graded_study(),
+        graded_study(multiframe=multiframe),
         {"SpecificCharacterSet": charset, "PatientName": patient, "ReferringPhysicianName": patient},
         remove=() if charset else ("SpecificCharacterSet",),
     )
     rendered = render(study.report, study.source, REPLACING, EVERYTHING)
     assert {item.kind for item in rendered} == set(OutputKind) - {OutputKind.DECLINED_REPORT, OutputKind.REJECTION_NOTE}
-    assert dciodvfy_words(require_program("dciodvfy"), rendered, tmp_path) == []
+    declined = Declined(study_instance_uid=STUDY_UID, reason="Only axial series", rejected=(), model=MODEL)
+    everything = (*rendered, *render_declined(declined, study.source, REPLACING))
+    assert dciodvfy_words(require_program("dciodvfy"), everything, tmp_path) == []
     for file in tmp_path.glob("*.dcm"):
         assert str(pydicom.dcmread(file).PatientName) == patient
+    for file in (*tmp_path.glob("*_report.dcm"), *tmp_path.glob("*-key_object_selection.dcm")):
+        assert_documents_are_read(file, require_program)
+    for file in tmp_path.glob("*-measurement_report.dcm"):
+        said_by(require_program("tid1500reader"), "--inputDICOM", file, "--outputMetadata", file.with_suffix(".json"))
+        assert len(json.loads(file.with_suffix(".json").read_text())["Measurements"]) == len(study.report.discs)
+
+
+def assert_documents_are_read(file: Path, require_program: Callable[[str], Path]) -> None:
+    """By DCMTK as text and as HTML, by dicom3tools as a tree."""
+    page = file.with_suffix(".html")
+    commands = [require_program("dsrdump"), "+Pc", file], [require_program("dsr2html"), file, page]
+    for command in (*commands, [require_program("dcsrdump"), file]):
+        done = subprocess.run(command, capture_output=True, timeout=60, check=False)
+        assert done.returncode == 0, (file.name, command[0])
+        said = (done.stdout + done.stderr).splitlines()
+        assert [line for line in said if line.startswith((b"E:", b"F:", b"Error"))] == [], (file.name, command[0])
+    assert "</html>" in page.read_text(errors="replace").lower(), file.name
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")  # pydicom's, about the values that are put in here
