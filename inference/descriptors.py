@@ -1,8 +1,8 @@
 """Numbers that describe a cut disc: heights, signals, overhangs, each beside the other discs of the same study.
 
 A regression on them is the network's partner in grading: on single mid-sagittal slices it is worth about as much, and
-it can be read. They hold no level. All coordinates here are patch pixels (row, column) of the mid-slice, 112 x 224 for
-a region ``w`` tall and ``2w`` wide.
+it can be read. The last one is the level. All coordinates here are patch pixels (row, column) of the mid-slice,
+112 x 224 for a region ``w`` tall and ``2w`` wide.
 """
 
 from __future__ import annotations
@@ -46,10 +46,12 @@ _NAMES = (
     *(f"{name}_to_above" for name in _BESIDE),
     *(f"{name}_to_below" for name in _BESIDE),
 )
-FEATURES: tuple[str, ...] = _NAMES
+LEVEL = "level"
+FEATURES: tuple[str, ...] = (*_NAMES, LEVEL)
 """Names of the features, in their order. ``upper_``/``lower_``: of the bone above or below the disc.
 ``_to_median``/``_to_largest``: minus the median or the largest of the study's discs; ``_to_above``/``_to_below``: minus
-that of the next disc: a disc is narrow beside its neighbours, whose usual heights grow footwards."""
+that of the next disc: a disc is narrow beside its neighbours, whose usual heights grow footwards. ``level``: counted
+headwards from L5/S1 = 1, as far as it is known; what is usual there is for the regression to know."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -71,6 +73,8 @@ class CutDisc:
     """log of (this disc's bone / the study's bone): how far the local intensity reference departs."""
     tilt: float
     """Sine of the angle between the disc's axis and the horizontal: positive where the back is lower."""
+    level: float = float("nan")
+    """Counted headwards from L5/S1 = 1; NaN where the name is not sure."""
 
 
 def describe(discs: Sequence[CutDisc]) -> VoxelArray:
@@ -107,6 +111,7 @@ def _own(disc: CutDisc) -> dict[str, float]:
         **_side("lower", disc, lower, +1),
         "bone_scale": disc.bone_scale,
         "tilt": disc.tilt,
+        LEVEL: disc.level,
     }
 
 

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from inference import zones
-from inference.anatomy import Disc, Spine, VertebralBody
+from inference.anatomy import Disc, DiscLevel, Spine, VertebralBody
 from inference.descriptors import BONE, CutDisc, describe
 from inference.geometry import DiscFrame, frame_of, neighbours
 from inference.volume import DiscVolume, FloatArray, SagittalVolume, VoxelArray, upright
@@ -33,6 +33,8 @@ MID = SLICES // 2
 SLICE_STEP_MM = 4.0
 """Usual distance of clinical sagittal slices."""
 LARGEST_BONE_DEPARTURE = 1.5
+LEAST_LEVEL_CONFIDENCE = 0.5
+"""Below it a level's name is not believed; the node withholds such names too."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -213,4 +215,12 @@ def to_describe(where: Cut, patch: VoxelArray, place: FloatArray, spine: Spine) 
         canal=None if canal is None else in_patch(canal),
         bone_scale=float(np.log(where.bone / where.study_bone)),
         tilt=float(-where.frame.axis[2]),
+        level=_level_of(where.disc),
     )
+
+
+def _level_of(disc: Disc) -> float:
+    """Counted headwards from L5/S1 = 1; NaN where the name is not sure."""
+    if disc.level_confidence < LEAST_LEVEL_CONFIDENCE:
+        return float("nan")
+    return float(len(DiscLevel) - tuple(DiscLevel).index(disc.level))

@@ -125,7 +125,7 @@ def _flipped(affine: FloatArray, axis: int, size: int) -> FloatArray:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DiscVolume:
-    """One disc, cut out of a volume along its own axis: what grading sees. It knows no level."""
+    """One disc, cut out of a volume along its own axis: what grading sees. The network knows no level."""
 
     voxels: VoxelArray
     """(9, 112, 224) float32 in 0-1; vertebral bone about 0.25. Rows run head to foot across the disc, columns front

@@ -23,6 +23,7 @@ from tqdm import tqdm
 from inference import discs
 from inference.anatomy import Disc, DiscLevel, Spine
 from inference.descriptors import FEATURES
+from inference.discs import LEAST_LEVEL_CONFIDENCE
 from inference.training.graded_series import DataSetError, GradedData, GradedSeries, Labels, LeftOut, Places
 from inference.training.gradings import (
     LEFT,
@@ -39,8 +40,6 @@ from inference.volume import SagittalVolume, Unsuitable, VoxelArray, upright
 
 FURTHEST_FROM_PLACE_MM = 20.0
 """Between a disc's back end and the point in the canal that its label marks. Discs are 30 mm and more apart."""
-LEAST_LEVEL_CONFIDENCE = 0.5
-"""Below it a level's name alone is not believed; the node withholds such names too."""
 STAMP = "stamp"
 """Name in the file of cut discs: what they were cut from, with what."""
 

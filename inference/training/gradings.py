@@ -62,7 +62,7 @@ class GradedDiscs:
     """(n, len(TARGETS)); ``UNKNOWN`` where there is none. Pfirrmann 1-5, others 0/1."""
     patient: NDArray[np.int64]
     label_number: NDArray[np.int64]
-    """As SPIDER's IVD label: 1 is L5/S1, counted upwards. For analysis only: grading knows no level."""
+    """As SPIDER's IVD label: 1 is L5/S1, counted upwards. What the data set calls the disc."""
     is_stack: NDArray[np.bool_]
     t1: NDArray[np.uint8] | None = None
     """(n, 192, 320) the same place on a T1-weighted image (``t1_discs``), all 0 where there is none; None: not cut."""

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from inference.descriptors import FEATURES
+from inference.descriptors import FEATURES, LEVEL
 from inference.networks.family import Branch, GradingNetwork
 from inference.training.disc_augmentation import Shown
 from inference.training.disc_augmentation import batch as augmented
@@ -20,9 +20,11 @@ from inference.training.losses import Weighted
 from inference.training.recipe import Recipe
 
 TAUGHT: tuple[int, ...] = tuple(
-    i for i, name in enumerate(FEATURES) if "bod" not in name and not name.endswith(("_to_above", "_to_below"))
+    i
+    for i, name in enumerate(FEATURES)
+    if "bod" not in name and name != LEVEL and not name.endswith(("_to_above", "_to_below"))
 )
-"""The numbers that the second task asks for: what a patch shows; not the bodies' far ends, nor the next discs."""
+"""The numbers that the second task asks for: what a patch shows. Not far ends of bodies, next discs or the level."""
 OWN_OPINION_FROM = 1 / 3
 """Of the steps: before that a network has no opinion to go by."""
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from inference.descriptors import FEATURES
+from inference.descriptors import FEATURES, LEVEL
 from inference.grades import Finding
 from inference.networks.odds import LEARNED
-from inference.networks.regression import FeatureRegression
+from inference.networks.regression import AT_LEVEL, FeatureRegression
 from inference.training import regression
 from inference.training.grading import weighted
 from inference.training.grading_scores import auc
@@ -102,3 +102,37 @@ def test_it_finds_the_number_that_tells() -> None:
 
 def test_with_shuffled_labels_it_is_no_better_than_chance() -> None:
     assert abs(_narrowing_auc(labels_shuffled=True) - 0.5) < 0.15
+
+
+def _at_levels() -> FeatureRegression:
+    """Height counts beside the usual: 8 at L5/S1, 6 at L4/L5, unknown above."""
+    made = FeatureRegression(features=(*AT_LEVEL, LEVEL))
+    made.usual[:2] = torch.tensor([[8.0] * 5, [6.0] * 5])
+    made.weight.data[0, made.names.index("height_mm_to_usual")] = 1.0
+    return made
+
+
+def test_a_height_counts_beside_what_is_usual_at_its_level() -> None:
+    numbers = torch.full((4, 6), 7.0)
+    numbers[:, -1] = torch.tensor([1.0, 2.0, 3.0, torch.nan])
+    scores = _at_levels()(numbers)[:, 0]
+    torch.testing.assert_close(scores, torch.tensor([-1.0, 1.0, 0.0, 0.0]))  # unknown levels say nothing
+
+
+def test_what_is_usual_is_the_median_of_the_level_s_discs_that_are_not_narrowed() -> None:
+    count = 12
+    features = np.full((count, len(FEATURES)), np.nan)
+    features[:, FEATURES.index(LEVEL)] = [1] * 8 + [2] * 4
+    features[:, FEATURES.index("height_mm")] = [9, 10, 11, 12, 13, 1, 1, 1, 9, 9, 9, 9]
+    labels = np.full((count, len(TARGETS)), -1, np.int64)
+    labels[5:8, TARGETS.index("disc_narrowing")] = 1
+    found = regression.usual(features, labels, FeatureRegression(features=FEATURES))
+    assert found[0, AT_LEVEL.index("height_mm")] == 11
+    assert np.isnan(found[1]).all()  # four discs are too few
+    assert np.isnan(found[0, AT_LEVEL.index("signal_inner")])  # not known of one
+
+
+def test_a_file_from_before_the_level_was_known_still_works() -> None:
+    made = _regression()
+    assert made.names == NAMES
+    assert "usual" not in made.state_dict()
