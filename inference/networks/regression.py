@@ -47,7 +47,7 @@ class FeatureRegression(nn.Module):
     spread: Tensor
     seen: Tensor
     usual: Tensor
-    """(levels, of ``AT_LEVEL``) what is usual; NaN where not known."""
+    """(levels, of ``AT_LEVEL``) what is usual; 0 where not known, for NaN equals nothing and has no average."""
 
     def __init__(self, *, features: Sequence[str], findings: Sequence[Finding] = LEARNED) -> None:
         """``features``: names of the numbers; ``findings``: what is graded, in the order of the scores."""
@@ -58,7 +58,7 @@ class FeatureRegression(nn.Module):
         self.names = (*own, *(f"{name}_to_usual" for name in of_level))
         """Of the numbers that the lines are made of."""
         if of_level:
-            self.register_buffer("usual", torch.full((LEVELS, len(AT_LEVEL)), torch.nan))
+            self.register_buffer("usual", torch.zeros(LEVELS, len(AT_LEVEL)))
         self.register_buffer("center", torch.zeros(len(self.names)))
         self.register_buffer("spread", torch.ones(len(self.names)))
         seen = [[float(is_seen(finding, name)) for name in (*self.names, *self.names)] for finding in findings]
@@ -78,7 +78,7 @@ class FeatureRegression(nn.Module):
         level = features[:, self.features.index(LEVEL)]
         own = features[:, [i for i, name in enumerate(self.features) if name != LEVEL]]
         usual = self.usual.to(features.dtype)[(level.nan_to_num(1.0).long() - 1).clamp(0, LEVELS - 1)]
-        usual = torch.where(torch.isfinite(level)[:, None], usual, torch.nan)
+        usual = torch.where(torch.isfinite(level)[:, None] & (usual != 0), usual, torch.nan)
         return torch.cat([own, features[:, self.at_level] - usual], 1)
 
     @property

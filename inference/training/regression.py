@@ -56,11 +56,11 @@ def fit(discs: GradedDiscs, rows: NDArray[np.int64], loss: Loss) -> FeatureRegre
 def usual(features: FloatArray, labels: NDArray[np.int64], regression: FeatureRegression) -> FloatArray:
     """(levels, of ``AT_LEVEL``) medians over the discs of a level that no label calls narrowed.
 
-    NaN where fewer than ``LEAST_AT_LEVEL`` discs are known: a number beside it then counts as usual.
+    0 where fewer than ``LEAST_AT_LEVEL`` discs are known: a number beside it then counts as usual.
     """
     level = features[:, FEATURES.index(LEVEL)]
     kept = labels[:, TARGETS.index(Finding.DISC_NARROWING.value)] != 1
-    found = np.full((LEVELS, len(AT_LEVEL)), np.nan)
+    found = np.zeros((LEVELS, len(AT_LEVEL)))
     for number in range(1, LEVELS + 1):
         of_level = features[kept & (level == number)][:, regression.at_level]
         enough = np.isfinite(of_level).sum(0) >= LEAST_AT_LEVEL

@@ -44,7 +44,7 @@ def some_patients(data_root: Path, tmp_path_factory: pytest.TempPathFactory) -> 
 def test_measured_grades_are_held_against_labels_and_written_into_the_page(some_patients: Path, tmp_path: Path) -> None:
     page = tmp_path / "docs" / "grading.md"
     page.parent.mkdir()
-    page.write_text(f"# Before\n\n{measured_page.START}\nold\n{measured_page.END}\n\nAfter.\n")
+    page.write_text(f"# Before\n\n{measured_page.START}\nof yesterday\n{measured_page.END}\n\nAfter.\n")
 
     done = CliRunner().invoke(main, ["evaluate", "measured", "--data", str(some_patients), "--out", str(page.parent)])
 
@@ -53,7 +53,7 @@ def test_measured_grades_are_held_against_labels_and_written_into_the_page(some_
     before, _, rest = text.partition(measured_page.START)
     told, _, after = rest.partition(measured_page.END)
     assert (before, after) == ("# Before\n\n", "\n\nAfter.\n")
-    assert "old" not in told
+    assert "of yesterday" not in told
     assert told.strip() in done.output
     tables = {line.split("|")[1].strip(): [cell.strip() for cell in line.split("|")[2:-1]] for line in _lines(told)}
     discs, narrowed = map(int, re.findall(r"\d+", tables["mid-sagittal"][0]))
