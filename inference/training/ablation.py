@@ -18,7 +18,7 @@ import click
 import numpy as np
 import torch
 
-from inference.training import calibration, grading, grading_run, grading_sources, regression, run_folder
+from inference.training import calibration, grading, grading_run, grading_sources, marked_page, regression, run_folder
 from inference.training import grading_tables as tables
 from inference.training.calibration import OutOfFold
 from inference.training.grading_run import Run
@@ -142,15 +142,6 @@ def _measured(whole: Run, folds: Sequence[int]) -> OutOfFold:
     )
 
 
-def write(page: Path, table: str, heading: str) -> None:
-    """The table between its markers; at the end of a page that has none."""
-    old = page.read_text(encoding="utf-8") if page.exists() else "# Grading\n"
-    if START not in old:
-        old = f"{old.rstrip()}\n\n{START}{END}\n"
-    before, _, rest = old.partition(START)
-    page.write_text(f"{before}{START}\n\n{heading}\n\n{table}\n\n{END}{rest.partition(END)[2]}", encoding="utf-8")
-
-
 @click.command()
 @click.option("--data", type=click.Path(path_type=Path, exists=True, file_okay=False), required=True)
 @click.option("--layout", type=click.Choice(list(Layout)), default=Layout.SHARED, show_default=True)
@@ -208,7 +199,7 @@ def main(  # noqa: PLR0913, PLR0917 - what the command may be told
     )
     print(table)
     if docs is not None:
-        write(docs / "grading.md", table, heading)
+        marked_page.write(docs / marked_page.PAGE, (START, END), f"{heading}\n\n{table}")
 
 
 if __name__ == "__main__":

@@ -11,6 +11,9 @@ of it. The networks' summaries are not given: those of two folds do not speak th
 
 Within the other folds each one tells in turn when to stop, and the models' log-odds are averaged, so nothing is chosen
 on the patients that are reported. A model that learns nothing says the mean of the two opinions.
+
+Figures are means over the folds. Over all discs at once any model that learns how frequent a label is loses some AUC:
+where the fold in hand has many, those to learn from have few (held out against each other, the two are anticorrelated).
 """
 
 from __future__ import annotations
@@ -115,47 +118,60 @@ def _shares(beyond: Mapping[str, Tensor]) -> Shares:
     return {target: odds.shares(each).double().numpy() for target, each in beyond.items()}
 
 
-def table(found: Evaluated, ways: list[Said], rows: Mask) -> str:
+def table(found: Evaluated, ways: list[Said], folds: NDArray[np.int64], rows: Mask) -> str:
     """Figures of each way, and by how much they differ from the two opinions', with intervals by patient."""
     titles = ["Pfirrmann (QWK)" if target == PFIRRMANN else tables.title(target) for target in found.targets]
     figures = tables.header(["said by", "given", *titles, "mean", "mean, each seed"])
-    figures.append(tables.line(["the two opinions", "", *_figures(found, found.both, rows), ""]))
+    figures.append(tables.line(["the two opinions", "", *_figures(found, found.both, folds, rows), ""]))
     differences = tables.header(["said by", "given", *titles, "mean"])
     for way in ways:
-        each_seed = ", ".join(_figures(found, shares, rows)[-1] for shares in way.by_seed)
-        figures.append(tables.line([way.kind, way.given, *_figures(found, way.together, rows), each_seed]))
-        differences.append(tables.line([way.kind, way.given, *_differences(found, way.together, rows)]))
+        each_seed = ", ".join(_figures(found, shares, folds, rows)[-1] for shares in way.by_seed)
+        figures.append(tables.line([way.kind, way.given, *_figures(found, way.together, folds, rows), each_seed]))
+        differences.append(tables.line([way.kind, way.given, *_differences(found, way.together, folds, rows)]))
     return "\n".join([*figures, "", "Less the two opinions', with 95 % intervals by patient:", "", *differences])
 
 
-def _figures(found: Evaluated, shares: Shares, rows: Mask) -> list[str]:
-    scores = [tables.headline(found, shares, target, rows) for target in found.targets]
+def _figures(found: Evaluated, shares: Shares, folds: NDArray[np.int64], rows: Mask) -> list[str]:
+    chosen = np.flatnonzero(rows)
+    scores = [_score(found, shares, target, folds, chosen) for target in found.targets]
     return [f"{score:.3f}" for score in (*scores, float(np.nanmean(scores)))]
 
 
-def _differences(found: Evaluated, shares: Shares, rows: Mask) -> list[str]:
-    each = [gain(found, shares, (target,), rows) for target in found.targets]
-    told = [*each, gain(found, shares, found.targets, rows)]
+def _differences(found: Evaluated, shares: Shares, folds: NDArray[np.int64], rows: Mask) -> list[str]:
+    each = [gain(found, shares, (target,), folds, rows) for target in found.targets]
+    told = [*each, gain(found, shares, found.targets, folds, rows)]
     return [f"{value:+.3f} ({low:+.3f} to {high:+.3f})" for value, low, high in told]
 
 
-def gain(found: Evaluated, shares: Shares, targets: tuple[str, ...], rows: Mask) -> tuple[float, float, float]:
+def gain(
+    found: Evaluated, shares: Shares, targets: tuple[str, ...], folds: NDArray[np.int64], rows: Mask
+) -> tuple[float, float, float]:
     """By how much the mean figure of the targets is above the two opinions', and its interval: discs are drawn patient
     by patient, and both are scored on the same ones."""
 
     def difference(_: grading_scores.Numbers, drawn: grading_scores.Numbers) -> float:
-        return float(np.mean([_score(found, shares, t, drawn) - _score(found, found.both, t, drawn) for t in targets]))
+        each = [
+            _score(found, shares, target, folds, drawn) - _score(found, found.both, target, folds, drawn)
+            for target in targets
+        ]
+        return float(np.mean(each))
 
     chosen = np.flatnonzero(rows)
     low, high = grading_scores.interval(difference, chosen, chosen, found.discs.patient[chosen])
     return difference(chosen, chosen), low, high
 
 
-def _score(found: Evaluated, shares: Shares, target: str, drawn: grading_scores.Numbers) -> float:
+def _score(
+    found: Evaluated, shares: Shares, target: str, folds: NDArray[np.int64], drawn: grading_scores.Numbers
+) -> float:
+    """Mean over the folds in which it is defined."""
     known = drawn.astype(np.int64)
     known = known[found.known(target)[known]]
     truth = found.discs.labels[known, TARGETS.index(target)] - tables.least(target)
-    return tables.score_of(target, truth, shares[target][known])
+    parts = [folds[known] == k for k in np.unique(folds[known])]
+    scores = np.array([tables.score_of(target, truth[part], shares[target][known[part]]) for part in parts])
+    defined = scores[np.isfinite(scores)]
+    return float(defined.mean()) if defined.size else float("nan")
 
 
 @click.command()
@@ -167,13 +183,15 @@ def main(run: Path, docs: Path | None, seeds: int, threads: int) -> None:
     """Teach, compare, and write the table."""
     torch.set_num_threads(threads)
     discs = load(run / DISCS)
-    found, ways = compare(discs, calibration.load(run / SAID), seeds)
+    said = calibration.load(run / SAID)
+    found, ways = compare(discs, said, seeds)
     rows = ~discs.is_stack if (~discs.is_stack).any() else discs.is_stack
-    text = table(found, ways, rows)
+    text = table(found, ways, said.fold, rows)
     heading = (
         f"{datetime.now(UTC):%Y-%m-%d}, `python -m inference.training.context --run {run} --seeds {seeds}`: "
         f"{'stacks' if discs.is_stack[rows].all() else 'mid-sagittal slices'} of "
-        f"{len(np.unique(discs.patient[rows]))} patients, out of fold; AUC, for Pfirrmann QWK."
+        f"{len(np.unique(discs.patient[rows]))} patients, out of fold; AUC, for Pfirrmann QWK, each the "
+        "mean over the folds."
     )
     click.echo(text)
     if docs is not None:

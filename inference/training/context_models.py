@@ -22,6 +22,8 @@ from inference.training.losses import Weighted
 DROPOUT = 0.3
 FURTHEST = 4
 """Discs that lie further apart than so many are all told apart alike."""
+LEANING = 3.0
+"""Log of how much more a head of the transformer looks at its own neighbour, before it has learned anything."""
 LEAST_DISCS = 3
 """A spine is never shortened below this."""
 EPOCHS = 40
@@ -74,11 +76,15 @@ class Attending(nn.Module):
 
 
 class _Layer(nn.Module):
+    """Its heads begin with the disc above, the disc below, the disc itself, and all of them."""
+
     def __init__(self, width: int, heads: int = 4) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(width)
         self.attend = nn.MultiheadAttention(width, heads, DROPOUT, batch_first=True)
-        self.by_distance = nn.Parameter(torch.zeros(heads, 2 * FURTHEST + 1))
+        leaning = torch.zeros(heads, 2 * FURTHEST + 1)
+        leaning[0, FURTHEST - 1], leaning[1, FURTHEST + 1], leaning[2, FURTHEST] = (LEANING,) * 3
+        self.by_distance = nn.Parameter(leaning)
         self.onward = nn.Sequential(
             nn.LayerNorm(width),
             nn.Linear(width, 2 * width),

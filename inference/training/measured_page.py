@@ -20,7 +20,7 @@ from inference import canal, detection, labelling, measurements, modic, narrowin
 from inference.anatomy import DiscLevel, Spine
 from inference.grades import Basis, Grade
 from inference.measurements import Measured
-from inference.training import spider
+from inference.training import marked_page, spider
 from inference.training.grading_scores import auc
 from inference.volume import SagittalVolume, Unsuitable
 from inference.weights import load_localiser
@@ -51,11 +51,7 @@ def write(data: Path, out: Path, heading: str) -> str:
     text = "\n\n".join(
         [heading, narrowing_table(rows), usual_table(rows), repeatability(rows), canal_table(rows), modic_table(rows)]
     )
-    out.mkdir(parents=True, exist_ok=True)
-    page = out / "grading.md"
-    old = page.read_text(encoding="utf-8") if page.exists() else f"# Grading\n\n{START}{END}\n"
-    before, _, rest = old.partition(START)
-    page.write_text(f"{before}{START}\n\n{text}\n\n{END}{rest.partition(END)[2]}", encoding="utf-8")
+    marked_page.write(out / marked_page.PAGE, (START, END), text)
     return text
 
 

@@ -45,6 +45,9 @@ def test_what_the_file_names_changes_and_nothing_else(tmp_path: Path) -> None:
         ("ema = 1.0", "ema has to be from 0 to below 1"),
         ("slices = 4", "slices has to be an odd number"),
         ("turned = 1.5", "turned has to be from 0 to 1"),
+        ("forgiving = 1.5", "forgiving has to be from 0 to 1"),
+        ("own_opinion = 1.0", "own_opinion has to be from 0 to below 1"),
+        ("neighbours = -0.1", "neighbours has to be from 0 to below 1"),
         ("seeds = 0", "seeds has to be above 0"),
     ],
 )
