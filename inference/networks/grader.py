@@ -65,12 +65,14 @@ class DiscGrader(GradingNetwork):
         super().__init__(features=features, findings=findings, scale=scale)
         self.config |= {"slice_weights": list(slice_weights), "widths": list(widths), "hidden": hidden}
         self.config |= {"dropout": dropout, "marrow": marrow} | ({"t1": True} if t1 else {})
-        self.channels = 1 + t1
         self.register_buffer("slice_weights", torch.tensor(slice_weights, dtype=torch.float32), persistent=False)
         halved = nn.AvgPool2d(2)  # pixels of 0.3 mm are finer than most images'
         self.stem = nn.Sequential(
-            halved, nn.Conv2d(self.channels, widths[0], 5, 2, 2, bias=False), nn.BatchNorm2d(widths[0]), nn.ReLU()
+            halved, nn.Conv2d(1, widths[0], 5, 2, 2, bias=False), nn.BatchNorm2d(widths[0]), nn.ReLU()
         )
+        # A convolution of its own: the sum with T2's is what one over two channels would be. But that one's gradient
+        # writes past its memory in torch 2.13 (oneDNN) where it has few outputs and more than one thread.
+        self.on_t1 = nn.Conv2d(1, widths[0], 5, 2, 2, bias=False) if t1 else None
         self.blocks = nn.ModuleList(
             [_Residual(widths[0], widths[1], 2), _Residual(widths[1], widths[2], 1), _Residual(widths[2], widths[3], 1)]
         )
@@ -137,11 +139,14 @@ class DiscGrader(GradingNetwork):
 
     def maps_seen(self, slices: Tensor) -> tuple[Tensor, Tensor]:
         """(slices, 112, 224), or (slices, 2, 112, 224) with T1 -> the last map but one, and the last: (slices,
-        channels, 14, 28). A network that knows T1 is shown zeros where there is none."""
+        channels, 14, 28). A network that knows T1 takes none for zeros."""
         shown = slices[:, None] if slices.ndim == 3 else slices
-        if shown.shape[1] < self.channels:
-            shown = torch.cat([shown, torch.zeros_like(shown)], 1)
-        maps = self.stem(shown.contiguous(memory_format=torch.channels_last))
+        halved, first, *onward = self.stem
+        maps = first(halved(_lone(shown[:, 0])))
+        if self.on_t1 is not None and shown.shape[1] > 1:
+            maps = maps + self.on_t1(halved(_lone(shown[:, 1])))
+        for layer in onward:
+            maps = layer(maps)
         near = self.blocks[1](self.blocks[0](maps))
         return near, self.blocks[2](near)
 
@@ -202,6 +207,11 @@ class _Residual(nn.Module):
         inner = self.inner_relu(self.first_norm(self.first(maps)))
         outer: Tensor = self.outer_relu(self.second_norm(self.second(inner)) + self.skip(maps))
         return outer
+
+
+def _lone(slices: Tensor) -> Tensor:
+    """(slices, rows, columns) -> (slices, 1, rows, columns), laid in memory anew: no view of two channels."""
+    return slices.contiguous()[:, None].contiguous(memory_format=torch.channels_last)
 
 
 def _pooled(maps: Tensor, shares: Tensor) -> Tensor:
