@@ -219,16 +219,18 @@ def evaluate_localisation(data: Path, out: Path, folds: Path | None, quick: bool
     torch.set_num_threads(threads)
     try:
         unseen = localisation_scores.shipped(data) if folds is None else localisation_scores.unseen(folds)
+        seen = localisation_scores.shipped_to_its_own(data) if folds is None else None
     except WeightsError as error:
         raise click.ClickException(str(error)) from error
-    found = localisation_figures.evaluate(data, unseen, experiments=not quick)
+    found = localisation_figures.evaluate(data, unseen, seen=seen, experiments=not quick)
     options = (f" --folds {folds}" if folds is not None else "") + (" --quick" if quick else "")
     who = "the shipped network on patients held out from it" if folds is None else "patient-wise cross-validation"
     heading = (
         f"{datetime.now(UTC):%Y-%m-%d}, `spinenode evaluate localisation --data {data} --out {out}{options}`: {who}, "
         f"{len(unseen)} patients."
     )
-    click.echo(localisation_page.write(found, data, unseen, out, heading))
+    place = localisation_page.SHIPPED if folds is None else localisation_page.FOLDS
+    click.echo(localisation_page.write(found, data, unseen, (out, place), heading))
 
 
 @evaluate.command("grading", epilog="Example:  spinenode evaluate grading --data spider --run runs/grading --out docs")

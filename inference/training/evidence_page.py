@@ -13,7 +13,7 @@ from PIL import Image
 
 from inference.grades import TITLES
 from inference.report import Method
-from inference.training import evidence_sanity
+from inference.training import evidence_sanity, marked_page
 from inference.training.evidence_regions import REGIONS
 from inference.training.evidence_run import Scores
 from inference.training.evidence_sanity import FRACTIONS, CurveRow, RandomisedRow
@@ -65,12 +65,7 @@ def write(scores: Scores, out: Path, heading: str) -> str:
     figure(scores).savefig(drawing, dpi=70)
     Image.open(drawing).convert("RGB").quantize(96).save(out / "evidence.png", optimize=True)
     text = "\n\n".join([heading, *tables(scores)])
-    block = f"{START}\n\n{text}\n\n![Mean maps, places, curves](evidence.png)\n\n{END}"
-    page = out / "evidence.md"
-    old = page.read_text(encoding="utf-8") if page.exists() else f"# Evidence\n\n{START}{END}\n"
-    before, _, rest = old.partition(START)
-    after = rest.partition(END)[2]
-    page.write_text(before + block + after, encoding="utf-8")
+    marked_page.write(out / "evidence.md", (START, END), f"{text}\n\n![Mean maps, places, curves](evidence.png)")
     return text
 
 

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image
 
-from inference.training import calibration, grading_run
+from inference.training import calibration, grading_run, marked_page
 from inference.training import grading_tables as tables
 from inference.training.grading_tables import PFIRRMANN, Evaluated, Mask
 from inference.training.gradings import LEFT, TOP, GradedDiscs, load
@@ -46,11 +46,8 @@ def write(data: Path, run: Path, out: Path, heading: str, said: str = grading_ru
     drawing = io.BytesIO()
     figure(found, rows).savefig(drawing, dpi=70)
     Image.open(drawing).convert("RGB").quantize(255).save(out / "grading.png", optimize=True)
-    page = out / "grading.md"
-    old = page.read_text(encoding="utf-8") if page.exists() else f"# Grading\n\n{START}{END}\n"
-    before, _, rest = old.partition(START)
-    block = f"{START}\n\n{text}\n\n![Confusion, reliability, risk and coverage](grading.png)\n\n{END}"
-    page.write_text(before + block + rest.partition(END)[2], encoding="utf-8")
+    pictured = f"{text}\n\n![Confusion, reliability, risk and coverage](grading.png)"
+    marked_page.write(out / marked_page.PAGE, (START, END), pictured)
     write_worst(found, run / "worst")
     return text
 

@@ -13,7 +13,7 @@ from tqdm import tqdm
 from inference.marks import Tissue
 from inference.training import localisation_scores as scores
 from inference.training import spider
-from inference.training.localisation_scores import BoxScore, ImageScore, StackScore, Unseen
+from inference.training.localisation_scores import BoxScore, ImageScore, Seen, StackScore, Unseen
 
 DRAWS = 1000
 WEIGHTINGS = ("t2", "t1", "t2_SPACE")
@@ -54,16 +54,28 @@ class LocalisationScores:
     figures: Mapping[str, Mapping[str, Figure]]
     """Name of the figure -> weighting -> value."""
     dice: Mapping[Tissue, Figure]
+    trained_on: tuple[StackScore, ...] = ()
+    """Stacks that their network has seen in training: no measure of what it does with new ones."""
+
+    @property
+    def dice_where_trained(self) -> Mapping[Tissue, Figure]:
+        return _dice(self.trained_on)
 
 
 def evaluate(
-    root: Path, unseen: Unseen, patients: Iterable[int] | None = None, *, experiments: bool = True
+    root: Path,
+    unseen: Unseen,
+    patients: Iterable[int] | None = None,
+    *,
+    seen: Seen | None = None,
+    experiments: bool = True,
 ) -> LocalisationScores:
     """Score every image and stack of the patients that ``unseen`` has a network for.
 
     Args:
         root: the SPIDER folder.
         unseen: patient -> network that has not seen him (``localisation_scores.unseen``).
+        seen: patient -> network that was trained on him; only his stack is scored, and apart.
         patients: only these; None: all.
         experiments: also the images cut off and under wrong headers, which takes about as long as all the rest.
     """
@@ -84,19 +96,25 @@ def evaluate(
         for factor, of_factor in scaled.items():
             wrong = scores.rescaled(volume, factor)
             of_factor.append(scores.score_image(wrong, image, known * factor, localiser))
-    stacks = tuple(
-        scores.score_stack(root, patient, unseen[patient])
-        for patient in tqdm(spider.stack_patients(root), desc="stacks", mininterval=10)
-        if patient in chosen
-    )
+    stacks = _stacks(root, {patient: unseen[patient] for patient in chosen})
     return LocalisationScores(
         images=tuple(rows),
         stacks=stacks,
         cuts={where: tuple(each) for where, each in cuts.items()},
         scaled={factor: tuple(each) for factor, each in scaled.items()},
         figures=figures_of(rows),
-        dice={tissue: dice_of(stacks, tissue) for tissue in (Tissue.DISC, Tissue.VERTEBRA, Tissue.CANAL)},
+        dice=_dice(stacks),
+        trained_on=_stacks(root, seen or {}),
     )
+
+
+def _stacks(root: Path, networks: Unseen | Seen) -> tuple[StackScore, ...]:
+    patients = [patient for patient in spider.stack_patients(root) if patient in networks]
+    return tuple(scores.score_stack(root, each, networks[each]) for each in tqdm(patients, desc="stacks"))
+
+
+def _dice(stacks: Sequence[StackScore]) -> Mapping[Tissue, Figure]:
+    return {tissue: dice_of(stacks, tissue) for tissue in (Tissue.DISC, Tissue.VERTEBRA, Tissue.CANAL)}
 
 
 def figures_of(images: Sequence[ImageScore]) -> Mapping[str, Mapping[str, Figure]]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -16,13 +17,29 @@ from inference import detection
 from inference.anatomy import DiscLevel, Found, Spine
 from inference.marks import Tissue
 from inference.training import localisation_scores as scores
-from inference.training import spider
+from inference.training import marked_page, spider
 from inference.training.localisation_figures import WEIGHTINGS, Figure, LocalisationScores, wrong
 from inference.training.localisation_scores import ImageScore, Unseen
 from inference.volume import FloatArray, SagittalVolume
 
-START, END = "<!-- figures: written by `spinenode evaluate localisation` -->", "<!-- end of figures -->"
-PICTURES = "localisation_failures.png"
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Place:
+    """Where the figures of one evaluation stand."""
+
+    marks: tuple[str, str]
+    pictures: str
+    """File of the failures' pictures."""
+
+
+SHIPPED = Place(
+    marks=("<!-- figures: written by `spinenode evaluate localisation` -->", "<!-- end of figures -->"),
+    pictures="localisation_failures_shipped.png",
+)
+FOLDS = Place(
+    marks=("<!-- folds: written by `spinenode evaluate localisation --folds` -->", "<!-- end of folds -->"),
+    pictures="localisation_failures.png",
+)
 TILES = 7
 """Pictures in a row."""
 GOALS = {
@@ -38,21 +55,18 @@ GOALS = {
 DICE_GOALS = {Tissue.DISC: ">= .90", Tissue.VERTEBRA: ">= .93", Tissue.CANAL: ">= .92"}
 
 
-def write(found: LocalisationScores, root: Path, unseen: Unseen, out: Path, heading: str) -> str:
-    """Write the pictures, and the tables into ``localisation.md`` between its marks. Gives the tables."""
+def write(found: LocalisationScores, root: Path, unseen: Unseen, page: tuple[Path, Place], heading: str) -> str:
+    """Write the pictures, and the tables into ``localisation.md`` of a folder at their place. Gives the tables."""
+    out, place = page
     out.mkdir(parents=True, exist_ok=True)
     text = "\n\n".join([heading, *tables(found)])
     failed = failures(found.images)
-    pictures = f"\n\n![Every failure]({PICTURES})" if failed else ""
+    pictures = f"\n\n![Every failure]({place.pictures})" if failed else ""
     if failed:
         drawing = io.BytesIO()
         drawn(failed, root, unseen).savefig(drawing, dpi=75)
-        Image.open(drawing).convert("L").quantize(48).save(out / PICTURES, optimize=True)
-    page = out / "localisation.md"
-    old = page.read_text(encoding="utf-8") if page.exists() else f"# Localisation\n\n{START}{END}\n"
-    before, _, rest = old.partition(START)
-    after = rest.partition(END)[2]
-    page.write_text(f"{before}{START}\n\n{text}{pictures}\n\n{END}{after}", encoding="utf-8")
+        Image.open(drawing).convert("L").quantize(48).save(out / place.pictures, optimize=True)
+    marked_page.write(out / "localisation.md", place.marks, text + pictures)
     return text
 
 
@@ -60,7 +74,8 @@ def tables(found: LocalisationScores) -> list[str]:
     """Markdown: the figures, Dice, images cut off, wrong headers, and the list of failures."""
     return [
         _figures(found),
-        _dice(found),
+        _dice(found.dice, f"{len(found.stacks)} stacks"),
+        *_where_trained(found),
         "T2 images with boxes, as if they ended higher up:",
         _experiments("the image ends", dict(found.cuts)),
         "T2 images with boxes, under a header whose pixel size is wrong:",
@@ -107,10 +122,17 @@ def _figures(found: LocalisationScores) -> str:
     return "\n".join(lines)
 
 
-def _dice(found: LocalisationScores) -> str:
-    lines = [f"| Dice, {len(found.stacks)} stacks on their own grid | | goal |", "|---|---|---|"]
-    lines += [f"| {t.name.lower()} | {_cell(figure, 3)} | {DICE_GOALS[t]} |" for t, figure in found.dice.items()]
+def _dice(dice: Mapping[Tissue, Figure], stacks: str) -> str:
+    lines = [f"| Dice, {stacks} on their own grid | | goal |", "|---|---|---|"]
+    lines += [f"| {t.name.lower()} | {_cell(figure, 3)} | {DICE_GOALS[t]} |" for t, figure in dice.items()]
     return "\n".join(lines)
+
+
+def _where_trained(found: LocalisationScores) -> list[str]:
+    if not found.trained_on:
+        return []
+    words = "What the masks and so small a network allow: the same on the stacks that it was trained on."
+    return [words, _dice(found.dice_where_trained, f"{len(found.trained_on)} stacks that it was trained on,")]
 
 
 def _experiments(title: str, of: dict[str, tuple[ImageScore, ...]]) -> str:

@@ -36,6 +36,8 @@ EDGE_MM = 3.0
 
 Unseen = Mapping[int, nn.Module]
 """Patient -> a localiser that was trained without him."""
+Seen = Mapping[int, nn.Module]
+"""Patient -> a localiser that was trained on him."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -111,6 +113,12 @@ def unseen(folder: Path) -> Unseen:
 def shipped(root: Path) -> Unseen:
     """The shipped network, for the patients held out from it."""
     return dict.fromkeys(held_out_patients(root), load_localiser("cpu"))
+
+
+def shipped_to_its_own(root: Path) -> Seen:
+    """The shipped network, for the patients with stacks that it was trained on."""
+    own = set(spider.stack_patients(root)) - held_out_patients(root)
+    return dict.fromkeys(own, load_localiser("cpu"))
 
 
 def read_localiser(path: Path) -> nn.Module:

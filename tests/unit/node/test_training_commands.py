@@ -113,10 +113,21 @@ def test_figures_stand_under_their_date_command_and_folds(tmp_path: Path, monkey
     (tmp_path / "folds.json").write_text("[[3, 4], [5]]")
     asked: list[bool] = []
     monkeypatch.setattr(localisation_scores, "unseen", lambda folder: {3: None, 4: None})
-    monkeypatch.setattr(localisation_figures, "evaluate", lambda root, unseen, experiments: asked.append(experiments))
-    monkeypatch.setattr(localisation_page, "write", lambda found, root, unseen, out, heading: heading)
+    monkeypatch.setattr(
+        localisation_figures, "evaluate", lambda root, unseen, seen, experiments: asked.append(experiments)
+    )
+    places: list[localisation_page.Place] = []
+
+    def write(
+        found: object, root: Path, unseen: object, page: tuple[Path, localisation_page.Place], heading: str
+    ) -> str:
+        places.append(page[1])
+        return heading
+
+    monkeypatch.setattr(localisation_page, "write", write)
     answer = run("evaluate", "localisation", "--data", tmp_path, "--folds", tmp_path, "--quick")
     assert answer.exit_code == 0, answer.output
     assert asked == [False]
     assert "patient-wise cross-validation, 2 patients" in answer.output
     assert "--quick`" in answer.output
+    assert places == [localisation_page.FOLDS]  # not over the shipped network's figures
