@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from inference.anatomy import DiscLevel
 from inference.descriptors import LEVEL
 from inference.grades import Finding
 from inference.networks.odds import LEARNED, Cuts
@@ -15,7 +16,7 @@ FURTHEST = 4.0
 """Numbers further from the usual than so many spreads count as this far: they tell of a failed outline."""
 _SIGNALS = ("signal", "csf", "near", "far", "contrast", "bone_scale")
 _OF_OTHERS = ("_to_above", "_to_below")
-LEVELS = 9
+LEVELS = len(DiscLevel)
 AT_LEVEL = ("height_middle", "height_mm", "height_front", "height_back", "signal_inner")
 """Numbers that count beside what is usual at the disc's level as well: discs grow higher footwards."""
 

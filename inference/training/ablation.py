@@ -33,13 +33,13 @@ START, END = "<!-- ablation: written by `python -m inference.training.ablation` 
 
 _EIGHTH = {"width": 0.125}
 RECIPES: Mapping[str, Recipe] = {
-    "by regions (shipped)": Recipe(),
+    "by regions (one of the shipped three)": Recipe(),
     "by regions, a marrow branch for each side": Recipe(network={"marrow": "separate"}),
     "by regions, softmax": Recipe(network={"scale": "softmax"}),
     "by regions, CORN": Recipe(network={"scale": "conditional"}),
     "by regions, without the second task": Recipe(teacher=0.0),
     "by regions, EMA 0.99": Recipe(ema=0.99),
-    "by regions, three seeds": Recipe(seeds=3),
+    "by regions, three seeds (shipped)": Recipe(seeds=3),
     "by regions, a third of the target its own opinion": Recipe(own_opinion=0.33),
     "by regions, generalised cross entropy": Recipe(forgiving=0.5),
     "by regions, Pfirrmann also asked of the next grades": Recipe(neighbours=0.2),

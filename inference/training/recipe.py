@@ -30,7 +30,7 @@ class RecipeError(Exception):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Recipe:
-    """The defaults are what the shipped weights were made with."""
+    """The defaults are one network of the shipped weights, which are the mean of three (``seeds`` 3)."""
 
     variant: str = DiscGrader.variant
     """One of ``inference.networks.variants.VARIANTS``."""

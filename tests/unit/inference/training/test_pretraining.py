@@ -116,7 +116,9 @@ def test_it_is_for_the_network_by_regions_and_of_a_known_kind() -> None:
         Recipe(pretrain="jigsaw")
 
 
-def batch_of(task: str, discs: UnlabelledDiscs, rows: list[int], seed: int = 0, part: tuple[int, int] = (0, 1)):  # type: ignore[no-untyped-def]
+def batch_of(
+    task: str, discs: UnlabelledDiscs, rows: list[int], seed: int = 0, part: tuple[int, int] = (0, 1)
+) -> pretext.Batch:
     moment = Moment(chance=np.random.default_rng(seed), recipe=QUICK, device="cpu", part=part, done=0.0)
     return pretext.Material(discs=discs, rows=np.array(rows), views=TASKS[task].views).batch(np.array(rows), moment)
 
