@@ -155,7 +155,7 @@ def _node(folder: Path) -> list[tuple[str, float, float, str]]:
             outcomes = list(sender.send(paths, peer))
             assert all(isinstance(outcome.answer, sender.Stored) for outcome in outcomes)
             last_image = time.monotonic()
-            while "delivered" not in node.command("status").stdout:
+            while "every archive holds every result" not in node.command("status").stdout:
                 assert time.monotonic() - last_image < 120, node.words()[-2000:]
             results = max(path.stat().st_mtime for path in (folder / "archive").glob("*.dcm"))
             beyond_quiet = results - (time.time() - (time.monotonic() - last_image)) - QUIET_S

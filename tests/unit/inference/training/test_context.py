@@ -184,4 +184,4 @@ def test_a_page_keeps_all_that_stands_outside_the_marks(tmp_path: Path) -> None:
     marked_page.write(page, ("<a>", "</a>"), "one")
     marked_page.write(page, ("<b>", "</b>"), "two")
     marked_page.write(page, ("<a>", "</a>"), "three")
-    assert page.read_text() == "# Grading\n\n<a>\n\nthree\n\n</a>\n\n<b>\n\ntwo\n\n</b>\n"
+    assert page.read_text() == "# Page\n\n<a>\n\nthree\n\n</a>\n\n<b>\n\ntwo\n\n</b>\n"
