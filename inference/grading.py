@@ -29,8 +29,9 @@ def grade(
 ) -> tuple[Grades, ...]:
     """Grades of each disc, in order: for every finding the median of its classes' probabilities.
 
-    Two opinions count alike: the network's, which sees the image, and the regression's, which sees the measured
-    numbers. A grade says so in ``doubt`` where they are at odds, or where its probability is low.
+    Three opinions count alike: the network's, which sees the image, and those of the regression and the perceptrons,
+    which see the measured numbers. A grade says so in ``doubt`` where network and regression, which can be read, are at
+    odds, or where its probability is low.
 
     For two classes the median is the more probable one. For Pfirrmann it is the class in which the disc's severity
     lies; out of fold it agreed better with the radiologist than the most probable class did. Probabilities hold for a
@@ -45,9 +46,11 @@ def grade(
     scores, sides = scores_of(disc_volumes, grader)
     features = torch.from_numpy(np.stack([disc.features for disc in disc_volumes])).to(scores.device)
     with torch.inference_mode():
-        network, regression = grader.opinions(scores, features)
-        both = odds.averaged(network, regression, grader.sharpness, sides)
-    said, seen, measured = (_shares(odds.probabilities(each)) for each in (both, network, regression))
+        opinions = grader.opinions(scores, features)
+        together = odds.averaged(opinions, grader.sharpness, sides)
+    said, seen, measured = (
+        _shares(odds.probabilities(each)) for each in (together, opinions.network, opinions.regression)
+    )
     return tuple(
         {
             finding: _grade(finding, said[finding][i], seen[finding][i], measured[finding][i], unsure_below[finding])

@@ -137,6 +137,6 @@ def _draw_legend(draw: ImageDraw.ImageDraw, y: int, report: Report, words: Phras
     floor, whole = words.percent(overlay.HEAT_FLOOR), words.percent(1.0)
     legend = words.pages["evidence_legend"].format(floor=floor, whole=whole)
     overlay.write(draw, MARGIN + 186, y + 6, legend, 14, overlay.FAINT)
-    overlay.write(draw, MARGIN, y + 26, words.pages["half"], 14, overlay.FAINT)
+    overlay.write(draw, MARGIN, y + 26, words.pages["share"], 14, overlay.FAINT)
     overlay.write(draw, MARGIN, y + 46, model_words(report, words), 14, overlay.FAINT)
     overlay.write(draw, MARGIN, y + 65, note, 14)

@@ -14,7 +14,7 @@ from inference.networks.odds import LogOdds
 
 
 class Ensemble(GradingNetwork):
-    """The mean of its members' log-odds. The regression and the sharpness are its own; members' are not asked."""
+    """The mean of its members' log-odds. What is said of numbers, and the sharpness, are its own: members have none."""
 
     variant = "ensemble"
 
@@ -25,6 +25,8 @@ class Ensemble(GradingNetwork):
             **{name: first.config[name] for name in ("features", "findings", "scale")},
         )
         del self.cuts
+        for member in members:
+            del member.regression, member.perceptrons
         self.members = nn.ModuleList(members)
         self.config = {"member": first.variant, "count": len(members), "arguments": first.config}
         self.summary_size = sum(member.summary_size for member in members)

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 from inference.grades import Finding
 from inference.networks import odds
-from inference.networks.odds import LEARNED, LogOdds
+from inference.networks.odds import LEARNED, LogOdds, Opinions
+from inference.networks.perceptrons import Perceptrons
 from inference.networks.regression import FeatureRegression
 from inference.networks.scales import SCALES
 
@@ -36,10 +37,11 @@ class Look:
 
 
 class GradingNetwork(nn.Module, ABC):
-    """Disc volumes -> scores of the findings it was taught, from the image alone; beside it the regression.
+    """Disc volumes -> scores of the findings it was taught, from the image alone.
 
-    Scores are unbounded; ``log_odds`` says what they mean, ``severity`` makes one number per finding of them.
-    ``sharpness`` calibrates what network and regression say together.
+    Beside it regression and perceptrons judge the measured numbers. Scores are unbounded; ``log_odds`` says what they
+    mean, ``severity`` makes one number per finding of them.
+    ``sharpness`` calibrates what all three say together.
     """
 
     variant: ClassVar[str]
@@ -60,6 +62,8 @@ class GradingNetwork(nn.Module, ABC):
         self.register_buffer("sharpness", torch.ones(len(self.findings)))
         self.cuts = SCALES[scale]()
         self.regression = FeatureRegression(features=features, findings=self.findings)
+        with torch.random.fork_rng(devices=[]):  # the network's own first weights do not depend on its partners
+            self.perceptrons = Perceptrons(numbers=self.regression.own, findings=self.findings)
 
     @property
     def device(self) -> torch.device:
@@ -96,10 +100,14 @@ class GradingNetwork(nn.Module, ABC):
             for finding, each in self.by_finding(scores).items()
         }
 
-    def opinions(self, scores: Tensor, features: Tensor) -> tuple[LogOdds, LogOdds]:
-        """The network's log-odds from its scores, and the regression's from (n, features) numbers."""
-        measured = odds.log_odds(self.regression(features), self.regression.cuts(), self.findings)
-        return self.log_odds(scores), measured
+    def opinions(self, scores: Tensor, features: Tensor) -> Opinions:
+        """Of the network's scores, and of (n, features) numbers: log-odds."""
+        known = self.regression.known(features)[:, : self.regression.own].to(self.sharpness.dtype)
+        return Opinions(
+            network=self.log_odds(scores),
+            regression=odds.log_odds(self.regression(features), self.regression.cuts(), self.findings),
+            perceptrons=odds.log_odds(self.perceptrons(known), self.perceptrons.cuts(), self.findings),
+        )
 
     # What explains a score needs to know of the insides.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -64,18 +65,32 @@ def either(sides: Tensor) -> Tensor:
     return neither + torch.log(-torch.expm1(-neither))
 
 
-def averaged(network: LogOdds, regression: LogOdds, sharpness: Tensor, sides: Tensor) -> LogOdds:
-    """Both opinions count alike: their mean log-odds, times ``sharpness`` (findings,).
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Opinions:
+    """What is said of the same discs, from the image and from the measured numbers; each of the same findings."""
+
+    network: LogOdds
+    regression: LogOdds
+    perceptrons: LogOdds
+
+    @property
+    def all(self) -> tuple[LogOdds, ...]:
+        return self.network, self.regression, self.perceptrons
+
+
+def averaged(opinions: Opinions, sharpness: Tensor, sides: Tensor) -> LogOdds:
+    """All opinions count alike: their mean log-odds, times ``sharpness`` (findings,).
 
     Marrow is averaged as its label is, over both sides together. Which side it is, ``sides`` says, (n, 2) of
     ``DiscGrader.sides_of``: the likelier side has the joint probability, the other one less in their proportion.
-    Neither network nor regression learned the sides, and each puts what it finds on one of them.
+    No opinion learned the sides, and each puts what it finds on one of them.
     """
-    joined = {f: (network[f] + regression[f]) / 2 * sharpness[i] for i, f in enumerate(network)}
-    if MARROW[0] not in network:
+    findings = tuple(opinions.network)
+    joined = {f: torch.stack([said[f] for said in opinions.all]).mean(0) * sharpness[i] for i, f in enumerate(findings)}
+    if MARROW[0] not in findings:
         return joined
-    of_any = sum(either(torch.cat([opinion[f] for f in MARROW], 1)) for opinion in (network, regression)) / 2
-    likelier = torch.sigmoid(of_any * sharpness[list(network).index(MARROW[0])])[:, None]
+    of_any = torch.stack([either(torch.cat([said[f] for f in MARROW], 1)) for said in opinions.all]).mean(0)
+    likelier = torch.sigmoid(of_any * sharpness[findings.index(MARROW[0])])[:, None]
     by_side = torch.sigmoid(sides)
     chance = likelier * by_side / by_side.amax(1, keepdim=True)
     for i, finding in enumerate(MARROW):

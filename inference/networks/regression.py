@@ -58,6 +58,8 @@ class FeatureRegression(nn.Module):
         own = tuple(name for name in features if name != LEVEL)
         self.names = (*own, *(f"{name}_to_usual" for name in of_level))
         """Of the numbers that the lines are made of."""
+        self.own = len(own)
+        """So many of them, the first ones, hold whatever the disc's name is."""
         if of_level:
             self.register_buffer("usual", torch.zeros(LEVELS, len(AT_LEVEL)))
         self.register_buffer("center", torch.zeros(len(self.names)))
@@ -87,10 +89,14 @@ class FeatureRegression(nn.Module):
         """Where ``AT_LEVEL`` lies among the features."""
         return [self.features.index(name) for name in AT_LEVEL]
 
+    def known(self, features: Tensor) -> Tensor:
+        """(n, len(features)) with NaN for unknown -> (n, len(names)) spreads from the usual; 0 for unknown."""
+        known = (self.numbers(features) - self.center) / self.spread
+        return torch.where(torch.isfinite(known), known, torch.zeros_like(known)).clamp(-FURTHEST, FURTHEST)
+
     def terms(self, features: Tensor) -> Tensor:
         """(n, len(features)) -> (n, findings, len(names)): what each number adds to each score."""
-        known = (self.numbers(features) - self.center) / self.spread
-        known = torch.where(torch.isfinite(known), known, torch.zeros_like(known)).clamp(-FURTHEST, FURTHEST)
+        known = self.known(features)
         both = torch.cat([known, known.abs()], 1)
         terms = both[:, None, :] * (self.weight * self.seen)
         return terms[..., : known.shape[1]] + terms[..., known.shape[1] :]

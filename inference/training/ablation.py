@@ -18,7 +18,7 @@ import click
 import numpy as np
 import torch
 
-from inference.training import calibration, grading, grading_run, grading_sources, marked_page, regression, run_folder
+from inference.training import calibration, grading, grading_run, grading_sources, marked_page, run_folder
 from inference.training import grading_tables as tables
 from inference.training.calibration import OutOfFold
 from inference.training.grading_run import Run
@@ -71,9 +71,7 @@ def compare(whole: Run, chosen: Mapping[str, Recipe], folds: Sequence[int], with
     rows = np.isin(whole.fold, folds) & ~whole.discs.is_stack
     measured = _measured(whole, folds)
     titles = ["Pfirrmann (QWK)" if t == tables.PFIRRMANN else tables.title(t) for t in targets_of(whole.discs.labels)]
-    lines = tables.header(
-        ["network alone", *titles, "mean", "mean with the regression", "parameters", "minutes per fold"]
-    )
+    lines = tables.header(["network alone", *titles, "mean", "mean with the numbers", "parameters", "minutes per fold"])
     for name, each in chosen.items():
         own = whole.recipe
         asked = replace(each, epochs=own.epochs, folds=own.folds, seed=own.seed)
@@ -84,7 +82,7 @@ def compare(whole: Run, chosen: Mapping[str, Recipe], folds: Sequence[int], with
         said, told = _seen(replace(whole, discs=discs, recipe=asked, out=folder), folds, measured)
         found = _evaluated(whole, said)
         scores = [tables.headline(found, found.network, target, rows) for target in found.targets]
-        both = [tables.headline(found, found.both, target, rows) for target in found.targets]
+        both = [tables.headline(found, found.together, target, rows) for target in found.targets]
         means = (f"{np.nanmean(each):.3f}" for each in (scores, both))
         lines.append(tables.line([name, *(f"{score:.3f}" for score in scores), *means, *told]))
     return "\n".join(lines)
@@ -92,14 +90,14 @@ def compare(whole: Run, chosen: Mapping[str, Recipe], folds: Sequence[int], with
 
 def _evaluated(whole: Run, said: OutOfFold) -> Evaluated:
     """Without calibration: order and medians are what is compared."""
-    both = calibration.joined(said, calibration.both_alike(np.ones(len(TARGETS))))
-    network = calibration.alone(said, network=True)
-    return Evaluated(discs=whole.discs, both=both, calibrated=both, network=network, regression=both)
+    together = calibration.joined(said, calibration.all_alike(np.ones(len(TARGETS))))
+    alone = {opinion: calibration.alone(said, opinion) for opinion in calibration.OPINIONS}
+    return Evaluated(discs=whole.discs, together=together, calibrated=together, **alone)
 
 
 def _seen(whole: Run, folds: Sequence[int], measured: OutOfFold) -> tuple[OutOfFold, tuple[str, str]]:
-    """What a variant's networks say of the discs held out in ``folds``, with the regression's opinion beside it; and
-    the network's size, and how long a fold took."""
+    """What a variant's networks say of the discs held out in ``folds``, with what the numbers say beside it; and the
+    network's size, and how long a fold took."""
     scores, cuts = np.zeros_like(measured.scores), np.zeros_like(measured.cuts)
     minutes, parameters = [], 0
     for k in folds:
@@ -116,30 +114,21 @@ def _seen(whole: Run, folds: Sequence[int], measured: OutOfFold) -> tuple[OutOfF
         scores[test], cuts[test] = said["scores"], said["cuts"]
         minutes.append(float(clock.read_text()))
         learned = network.named_parameters()
-        parameters = sum(each.numel() for name, each in learned if "regression." not in name)
+        parameters = sum(each.numel() for name, each in learned if not name.startswith(("regression.", "perceptrons.")))
     told = f"{parameters / 1e6:.2f} M", f"{np.mean(minutes):.1f}"
     return replace(measured, scores=scores, cuts=cuts), told
 
 
 def _measured(whole: Run, folds: Sequence[int]) -> OutOfFold:
-    """The regression's opinion of the discs held out in ``folds``: the same beside every variant."""
-    findings = findings_taught(whole.discs.labels)
-    scores, cuts = np.zeros((len(whole.discs), len(findings))), np.zeros((len(whole.discs), 4))
+    """What the numbers say of the discs held out in ``folds``: the same beside every variant."""
+    said = calibration.silent(whole.fold, findings_taught(whole.discs.labels))
     for k in folds:
         test = whole.fold == k
         rows = whole.discs.rows(~test)
-        fitted = regression.fit(whole.discs, rows, grading.weighted(whole.discs, rows, whole.recipe, 0.0).loss)
-        with torch.inference_mode():
-            scores[test] = fitted(torch.from_numpy(whole.discs.features[test])).double().numpy()
-            cuts[test] = fitted.cuts().double().numpy()
-    return OutOfFold(
-        scores=np.zeros_like(scores),
-        cuts=np.zeros_like(cuts),
-        regression_scores=scores,
-        regression_cuts=cuts,
-        fold=whole.fold,
-        findings=np.array([finding.value for finding in findings]),
-    )
+        opinions = grading_run.on_numbers(whole, rows, whole.recipe.seed + k)
+        for name, values in grading_run.said_of_numbers(*opinions, whole.discs.features[test]).items():
+            getattr(said, name)[test] = values
+    return said
 
 
 @click.command()

@@ -1,12 +1,12 @@
-"""Joins the two opinions on a disc, the network's and the regression's, into probabilities that hold.
+"""Joins the opinions on a disc, the network's, the regression's and the perceptrons', into probabilities that hold.
 
-Both scores count alike: their mean, made sharper or softer by one number per target, which is fitted on discs whose
-patients neither had seen. Letting the ratio be fitted too gave ratios near 1 and no better figures.
+All count alike: their mean, made sharper or softer by one number per target, which is fitted on discs whose patients
+none had seen. Letting the ratio of network and regression be fitted too gave ratios near 1 and no better figures.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from inference.training.graded_series import DataSetError
 from inference.training.gradings import MARROW_TARGET, TARGETS, UNKNOWN, class_weights, findings_of
 from inference.volume import FloatArray
 
+OPINIONS = "network", "regression", "perceptrons"
 HEAVIEST_CLASS = 8.0
 SHARPNESS = np.geomspace(0.25, 2.5, 47)
 """What is tried."""
@@ -34,6 +35,8 @@ class OutOfFold:
     """(n, 4) Pfirrmann cuts of the network that scored the disc."""
     regression_scores: FloatArray
     regression_cuts: FloatArray
+    perceptron_scores: FloatArray
+    perceptron_cuts: FloatArray
     fold: NDArray[np.int64]
     """(n,) the fold that the disc's patient was held out in."""
     findings: NDArray[np.str_]
@@ -58,10 +61,25 @@ class OutOfFold:
         np.savez(path, **{name: getattr(self, name) for name in OutOfFold.__dataclass_fields__})
 
 
+def silent(fold: NDArray[np.int64], findings: Sequence[Finding]) -> OutOfFold:
+    """Nothing said yet of ``fold`` (n,): zeros, to be filled fold by fold."""
+    scores, cuts = (len(fold), len(findings)), (len(fold), 4)
+    return OutOfFold(
+        scores=np.zeros(scores),
+        cuts=np.zeros(cuts),
+        regression_scores=np.zeros(scores),
+        regression_cuts=np.zeros(cuts),
+        perceptron_scores=np.zeros(scores),
+        perceptron_cuts=np.zeros(cuts),
+        fold=fold,
+        findings=np.array([finding.value for finding in findings]),
+    )
+
+
 def load(path: Path) -> OutOfFold:
     """What ``OutOfFold.save`` wrote. Raises DataSetError where another version did."""
     with np.load(path) as stored:
-        if "findings" not in stored:
+        if not set(OutOfFold.__dataclass_fields__) <= set(stored):
             raise DataSetError(f"{path} was written by another version: train into another folder")
         return OutOfFold(**{name: stored[name] for name in OutOfFold.__dataclass_fields__})
 
@@ -69,27 +87,27 @@ def load(path: Path) -> OutOfFold:
 def joined(said: OutOfFold, shares: FloatArray) -> Mapping[str, FloatArray]:
     """Per target (n, classes) probabilities, as ``DiscGrader.together`` joins them.
 
-    ``shares``: (n or 1, len(TARGETS), 2) what the network's and the regression's log-odds are multiplied by.
+    ``shares``: (n or 1, len(TARGETS), len(OPINIONS)) what the opinions' log-odds are multiplied by.
     """
     result = {}
     for target in said.targets:
         i = TARGETS.index(target)
-        own, measured = log_odds(said, target)
-        above = expit(shares[:, i, :1] * own + shares[:, i, 1:] * measured)
+        above = expit(sum(shares[:, i, k, None] * each for k, each in enumerate(log_odds(said, target))))
         ones = np.ones((len(above), 1))
         result[target] = -np.diff(np.concatenate([ones, above, 0 * ones], axis=1), axis=1)
     return result
 
 
-def log_odds(said: OutOfFold, target: str) -> tuple[FloatArray, FloatArray]:
+def log_odds(said: OutOfFold, target: str) -> tuple[FloatArray, ...]:
     """(n, classes - 1) of each opinion; for marrow change of at least one side."""
     columns = [said.column_of(finding) for finding in findings_of(target)]
-    own, measured = said.scores[:, columns], said.regression_scores[:, columns]
+    scores = [each[:, columns] for each in (said.scores, said.regression_scores, said.perceptron_scores)]
     if target == MARROW_TARGET:
-        return either(own), either(measured)
+        return tuple(either(each) for each in scores)
     if target == Finding.PFIRRMANN.value:
-        return own - said.cuts, measured - said.regression_cuts
-    return own, measured
+        cuts = said.cuts, said.regression_cuts, said.perceptron_cuts
+        return tuple(each - own for each, own in zip(scores, cuts, strict=True))
+    return tuple(scores)
 
 
 def either(sides: FloatArray) -> FloatArray:
@@ -99,7 +117,7 @@ def either(sides: FloatArray) -> FloatArray:
 
 
 def fit(said: OutOfFold, labels: NDArray[np.int64]) -> FloatArray:
-    """(len(TARGETS),) sharpness with the least class-balanced log-loss: shares are half of it each."""
+    """(len(TARGETS),) sharpness with the least class-balanced log-loss: shares are a third of it each."""
     result = np.ones(len(TARGETS))
     for i, target in enumerate(TARGETS):
         known = labels[:, i] != UNKNOWN
@@ -110,15 +128,15 @@ def fit(said: OutOfFold, labels: NDArray[np.int64]) -> FloatArray:
         weight = class_weights(labels[known, i], classes, HEAVIEST_CLASS)[truth]
         losses = []
         for sharpness in SHARPNESS:
-            probability = joined(said, both_alike(np.full(len(TARGETS), sharpness)))[target][known]
+            probability = joined(said, all_alike(np.full(len(TARGETS), sharpness)))[target][known]
             losses.append(-(weight * np.log(probability[np.arange(len(truth)), truth].clip(1e-9))).mean())
         result[i] = SHARPNESS[int(np.argmin(losses))]
     return result
 
 
-def both_alike(sharpness: FloatArray) -> FloatArray:
-    """(..., targets) -> (n or 1, targets, 2) shares."""
-    return np.repeat(np.atleast_2d(sharpness)[..., None] / 2, 2, axis=-1)
+def all_alike(sharpness: FloatArray) -> FloatArray:
+    """(..., targets) -> (n or 1, targets, opinions) shares."""
+    return np.repeat(np.atleast_2d(sharpness)[..., None] / len(OPINIONS), len(OPINIONS), axis=-1)
 
 
 def held_out(said: OutOfFold, labels: NDArray[np.int64]) -> Mapping[str, FloatArray]:
@@ -127,9 +145,10 @@ def held_out(said: OutOfFold, labels: NDArray[np.int64]) -> Mapping[str, FloatAr
     for fold in np.unique(said.fold):
         other = said.fold != fold
         sharpness[~other] = fit(said.of(other), labels[other])
-    return joined(said, both_alike(sharpness))
+    return joined(said, all_alike(sharpness))
 
 
-def alone(said: OutOfFold, *, network: bool) -> Mapping[str, FloatArray]:
-    """Per target (n, classes) as one of the two says it, not softened."""
-    return joined(said, np.broadcast_to(np.array([1.0, 0.0] if network else [0.0, 1.0]), (1, len(TARGETS), 2)))
+def alone(said: OutOfFold, opinion: str) -> Mapping[str, FloatArray]:
+    """Per target (n, classes) as one of ``OPINIONS`` says it, not softened."""
+    of_it = np.array([float(each == opinion) for each in OPINIONS])
+    return joined(said, np.broadcast_to(of_it, (1, len(TARGETS), len(OPINIONS))))

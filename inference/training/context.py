@@ -2,15 +2,15 @@
 
     python -m inference.training.context --run runs/grading --docs docs
 
-Takes a finished ``spinenode train grading``, whose network and regression have said something of every disc whose
-patient they had not seen. Each fold's discs are then said again by networks over the spine (``context_models``) that
-have not seen its patients either. These learn from what was said out of fold, so that what they are given in learning
-is like what they are given afterwards: of its own patients a grader is far too sure. The first opinions that they learn
-from do come from graders that had seen the fold in hand; only its labels' trace in another patient's log-odds is left
-of it. The networks' summaries are not given: those of two folds do not speak the same language.
+Takes a finished ``spinenode train grading``, whose opinions are there of every disc whose patient they had not seen.
+Each fold's discs are then said again by networks over the spine (``context_models``) that have not seen its patients
+either. These learn from what was said out of fold, so that what they are given in learning is like what they are given
+afterwards: of its own patients a grader is far too sure. The first opinions that they learn from do come from graders
+that had seen the fold in hand; only its labels' trace in another patient's log-odds is left of it. The networks'
+summaries are not given: those of two folds do not speak the same language.
 
 Within the other folds each one tells in turn when to stop, and the models' log-odds are averaged, so nothing is chosen
-on the patients that are reported. A model that learns nothing says the mean of the two opinions.
+on the patients that are reported. A model that learns nothing says the mean of the opinions.
 
 Figures are means over the folds. Over all discs at once any model that learns how frequent a label is loses some AUC:
 where the fold in hand has many, those to learn from have few (held out against each other, the two are anticorrelated).
@@ -61,7 +61,7 @@ class Said:
 
 
 def compare(discs: GradedDiscs, said: OutOfFold, seeds: int) -> tuple[Evaluated, list[Said]]:
-    """The two opinions without context, and every kind of model with either input."""
+    """The opinions without context, and every kind of model with either input."""
     found = tables.evaluated(discs, said)
     ways = [(kind, given) for given in GIVEN for kind in KINDS]
     return found, [again(discs, said, kind, given, seeds) for kind, given in tqdm(ways, desc="context")]
@@ -72,7 +72,7 @@ def again(discs: GradedDiscs, said: OutOfFold, kind: str, given: str, seeds: int
     targets = tuple(target for target in said.targets if target in targets_of(discs.labels))
     spines = spines_of(2 * discs.patient + discs.is_stack, discs.label_number)
     opinions = {target: calibration.log_odds(said, target) for target in targets}
-    means = {target: torch.from_numpy((own + other) / 2).float() for target, (own, other) in opinions.items()}
+    means = {target: torch.from_numpy(np.mean(each, axis=0)).float() for target, each in opinions.items()}
     by_seed: list[dict[str, Tensor]] = [{t: torch.zeros_like(each) for t, each in means.items()} for _ in range(seeds)]
     fold_of_spine = said.fold[spines[:, 0]]
     folds = np.unique(said.fold).tolist()
@@ -100,13 +100,13 @@ def again(discs: GradedDiscs, said: OutOfFold, kind: str, given: str, seeds: int
 
 def inputs(
     discs: GradedDiscs,
-    opinions: Mapping[str, tuple[NDArray[np.float64], NDArray[np.float64]]],
+    opinions: Mapping[str, tuple[NDArray[np.float64], ...]],
     rows: NDArray[np.int64],
     given: str,
 ) -> Tensor:
-    """(n, inputs) what a model is given of each disc: both opinions' mean log-odds of every target, and, where asked
+    """(n, inputs) what a model is given of each disc: each opinion's mean log-odds of every target, and, where asked
     for, the measured numbers as the discs ``rows`` scale them, 0 where unknown."""
-    said = [np.clip(each.mean(1), -SURE, SURE) / (SURE / 2) for both in opinions.values() for each in both]
+    said = [np.clip(each.mean(1), -SURE, SURE) / (SURE / 2) for all_of_it in opinions.values() for each in all_of_it]
     scores = torch.from_numpy(np.stack(said, 1)).float()
     if given == GIVEN[0]:
         return scores
@@ -119,16 +119,16 @@ def _shares(beyond: Mapping[str, Tensor]) -> Shares:
 
 
 def table(found: Evaluated, ways: list[Said], folds: NDArray[np.int64], rows: Mask) -> str:
-    """Figures of each way, and by how much they differ from the two opinions', with intervals by patient."""
+    """Figures of each way, and by how much they differ from the opinions', with intervals by patient."""
     titles = ["Pfirrmann (QWK)" if target == PFIRRMANN else tables.title(target) for target in found.targets]
     figures = tables.header(["said by", "given", *titles, "mean", "mean, each seed"])
-    figures.append(tables.line(["the two opinions", "", *_figures(found, found.both, folds, rows), ""]))
+    figures.append(tables.line(["the opinions", "", *_figures(found, found.together, folds, rows), ""]))
     differences = tables.header(["said by", "given", *titles, "mean"])
     for way in ways:
         each_seed = ", ".join(_figures(found, shares, folds, rows)[-1] for shares in way.by_seed)
         figures.append(tables.line([way.kind, way.given, *_figures(found, way.together, folds, rows), each_seed]))
         differences.append(tables.line([way.kind, way.given, *_differences(found, way.together, folds, rows)]))
-    return "\n".join([*figures, "", "Less the two opinions', with 95 % intervals by patient:", "", *differences])
+    return "\n".join([*figures, "", "Less the opinions', with 95 % intervals by patient:", "", *differences])
 
 
 def _figures(found: Evaluated, shares: Shares, folds: NDArray[np.int64], rows: Mask) -> list[str]:
@@ -146,12 +146,12 @@ def _differences(found: Evaluated, shares: Shares, folds: NDArray[np.int64], row
 def gain(
     found: Evaluated, shares: Shares, targets: tuple[str, ...], folds: NDArray[np.int64], rows: Mask
 ) -> tuple[float, float, float]:
-    """By how much the mean figure of the targets is above the two opinions', and its interval: discs are drawn patient
+    """By how much the mean figure of the targets is above the opinions', and its interval: discs are drawn patient
     by patient, and both are scored on the same ones."""
 
     def difference(_: grading_scores.Numbers, drawn: grading_scores.Numbers) -> float:
         each = [
-            _score(found, shares, target, folds, drawn) - _score(found, found.both, target, folds, drawn)
+            _score(found, shares, target, folds, drawn) - _score(found, found.together, target, folds, drawn)
             for target in targets
         ]
         return float(np.mean(each))

@@ -1,6 +1,6 @@
 """Small networks over the discs of one spine: what is said of a disc, given what is said of those above and below it.
 
-They start from the mean of the two opinions and learn what to add to it; untaught they say exactly that mean. Beside
+They start from the mean of the opinions and learn what to add to it; untaught they say exactly that mean. Beside
 the two that look along the spine stands one that sees each disc alone: what it gains is no gain of context.
 """
 
@@ -147,7 +147,7 @@ class Material:
     seen: Tensor
     """(n, inputs) of all discs."""
     means: Mapping[str, Tensor]
-    """Per target (n, classes - 1) log-odds: the mean of the two opinions."""
+    """Per target (n, classes - 1) log-odds: the mean of the opinions."""
     labels: Tensor
     """(n, len(TARGETS))."""
 

@@ -60,21 +60,29 @@ def _grader(path: Path) -> GradingNetwork:
 
 
 def evaluated(discs: GradedDiscs, grader: GradingNetwork) -> Evaluated:
-    """Every disc as the node would grade it: both opinions joined and calibrated as the weights' file says."""
+    """Every disc as the node would grade it: all opinions joined and calibrated as the weights' file says."""
     parts = [_said(discs, grader, start) for start in range(0, len(discs), AT_ONCE)]
-    both, network, regression = (
-        {target: np.concatenate([part[i][target] for part in parts]) for target in parts[0][i]} for i in range(3)
+    together, network, regression, perceptrons = (
+        {target: np.concatenate([part[i][target] for part in parts]) for target in parts[0][i]} for i in range(4)
     )
-    return Evaluated(discs=discs, both=both, calibrated=both, network=network, regression=regression)
+    return Evaluated(
+        discs=discs,
+        together=together,
+        calibrated=together,
+        network=network,
+        regression=regression,
+        perceptrons=perceptrons,
+    )
 
 
 @torch.inference_mode()
-def _said(discs: GradedDiscs, grader: GradingNetwork, start: int) -> tuple[Shares, Shares, Shares]:
+def _said(discs: GradedDiscs, grader: GradingNetwork, start: int) -> tuple[Shares, Shares, Shares, Shares]:
     rows = np.arange(start, min(start + AT_ONCE, len(discs)))
     look = grader.look(*plain_batch(discs, rows))
-    network, regression = grader.opinions(look.scores.float(), torch.from_numpy(discs.features[rows]))
-    both = odds.averaged(network, regression, grader.sharpness, look.sides.float())
-    return _shares(both, _likelier_side), _shares(network, _either_side), _shares(regression, _either_side)
+    opinions = grader.opinions(look.scores.float(), torch.from_numpy(discs.features[rows]))
+    together = odds.averaged(opinions, grader.sharpness, look.sides.float())
+    network, regression, perceptrons = (_shares(each, _either_side) for each in opinions.all)
+    return _shares(together, _likelier_side), network, regression, perceptrons
 
 
 def _shares(beyond: LogOdds, changed_of: Callable[[LogOdds], Tensor]) -> Shares:

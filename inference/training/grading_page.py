@@ -63,7 +63,7 @@ def overview(found: Evaluated, heading: str) -> list[str]:
             paragraphs.append(tables.main_table(found, chosen))
     return [
         *paragraphs,
-        f"**Each opinion alone, and both** ({kind_of(discs, rows)}; AUC{measure})",
+        f"**Each opinion alone, and all together** ({kind_of(discs, rows)}; AUC{measure})",
         tables.opinions_table(found, rows),
         f"**Doubt** ({kind_of(discs, rows)})",
         tables.doubt_table(found, rows),
@@ -128,7 +128,7 @@ def figure(found: Evaluated, rows: Mask) -> Figure:
 def _confusion(axis: Axes, found: Evaluated, rows: Mask) -> None:
     chosen = rows & found.known(PFIRRMANN)
     counts = np.zeros((5, 5), int)
-    np.add.at(counts, (found.truth(PFIRRMANN, chosen), tables.median(found.both[PFIRRMANN][chosen])), 1)
+    np.add.at(counts, (found.truth(PFIRRMANN, chosen), tables.median(found.together[PFIRRMANN][chosen])), 1)
     axis.imshow(counts / counts.sum(axis=1, keepdims=True), cmap="cividis", vmin=0, vmax=1)
     for row, column in np.ndindex(5, 5):
         axis.text(column, row, str(counts[row, column]), ha="center", va="center", color="white", fontsize=9)

@@ -24,12 +24,15 @@ from inference import detection, labelling
 from inference.anatomy import Spine
 from inference.grades import Finding
 from inference.networks.family import GradingNetwork
+from inference.networks.perceptrons import Perceptrons
+from inference.networks.regression import FeatureRegression
 from inference.training import (
     calibration,
     disc_cutting,
     grading,
     grading_sources,
     localisation_scores,
+    perceptrons,
     recipe,
     regression,
     run_folder,
@@ -44,10 +47,10 @@ from inference.training.gradings import TARGETS, GradedDiscs, findings_of, findi
 from inference.training.recipe import Recipe, RecipeError
 from inference.training.unlabelled import UnlabelledDiscs
 from inference.training.views import VIEWS, Views
-from inference.volume import FloatArray, SagittalVolume
+from inference.volume import FloatArray, SagittalVolume, VoxelArray
 from inference.weights import MANIFEST, load_localiser, read_grader, read_manifest
 
-VERSION = "0.3.0"
+VERSION = "0.4.0"
 DISCS, SAID, WEIGHTS = "discs.npz", "out_of_fold.npz", "grader.safetensors"
 ALL_DISCS, T1 = "all_discs.npz", "t1.npz"
 BATCH = 64
@@ -178,16 +181,7 @@ def fold_of(discs: GradedDiscs, data: GradedData, chosen: Recipe) -> NDArray[np.
 
 def cross_validate(whole: Run, views: Views = VIEWS["plain"]) -> OutOfFold:
     """What graders say of patients they have not seen; finished folds are read from the run's folder."""
-    discs, findings = whole.discs, findings_taught(whole.discs.labels)
-    size = len(discs), len(findings)
-    said = OutOfFold(
-        scores=np.zeros(size),
-        cuts=np.zeros((size[0], 4)),
-        regression_scores=np.zeros(size),
-        regression_cuts=np.zeros((size[0], 4)),
-        fold=whole.fold,
-        findings=np.array([finding.value for finding in findings]),
-    )
+    discs, said = whole.discs, calibration.silent(whole.fold, findings_taught(whole.discs.labels))
     for k in np.unique(whole.fold).tolist():
         test = whole.fold == k
         grader = trained(whole, discs.rows(~test), whole.session(f"fold{k}", whole.recipe.seed + k))
@@ -211,15 +205,20 @@ def seen_again(folder: Path, name: str) -> str:
 
 
 def trained(whole: Run, rows: NDArray[np.int64], session: Session) -> GradingNetwork:
-    """The grader kept beside the session's log, or a new one: network and regression trained on the given discs."""
+    """The grader kept beside the session's log, or a new one: all that it is made of trained on the given discs."""
     kept = session.log.with_suffix(".safetensors")
     if not kept.exists():
         grader = grading.train(whole.discs, rows, whole.recipe, session, whole.unlabelled)
-        loss = grading.weighted(whole.discs, rows, whole.recipe, smoothing=0.0).loss
-        grader.regression = regression.fit(whole.discs, rows, loss)
+        grader.regression, grader.perceptrons = on_numbers(whole, rows, session.seed)
         save_weights(grader, kept)
     forget_checkpoints(session)
     return read_grader(kept)
+
+
+def on_numbers(whole: Run, rows: NDArray[np.int64], seed: int) -> tuple[FeatureRegression, Perceptrons]:
+    """Both that judge the measured numbers, trained on the given discs."""
+    fitted = regression.fit(whole.discs, rows, grading.weighted(whole.discs, rows, whole.recipe, smoothing=0.0).loss)
+    return fitted, perceptrons.fit(whole.discs, rows, whole.recipe, fitted, seed)
 
 
 def forget_checkpoints(session: Session) -> None:
@@ -240,12 +239,19 @@ def said_by(
         severity = grader.severity(scores)
         severities.append(severity.double().numpy())
         cuts.append(_cuts(grader, scores, severity))
-    measured = grader.regression(torch.from_numpy(discs.features[rows])).double().numpy()
+    of_numbers = said_of_numbers(grader.regression, grader.perceptrons, discs.features[rows])
+    return {"scores": np.concatenate(severities), "cuts": np.concatenate(cuts), **of_numbers}
+
+
+@torch.inference_mode()
+def said_of_numbers(fitted: FeatureRegression, beside: Perceptrons, features: VoxelArray) -> Mapping[str, FloatArray]:
+    """The fields of ``OutOfFold`` that (n, features) numbers alone give."""
+    numbers = torch.from_numpy(features)
     return {
-        "scores": np.concatenate(severities),
-        "cuts": np.concatenate(cuts),
-        "regression_scores": measured,
-        "regression_cuts": grader.regression.cuts().double().numpy(),
+        "regression_scores": fitted(numbers).double().numpy(),
+        "regression_cuts": fitted.cuts().double().numpy(),
+        "perceptron_scores": beside(fitted.known(numbers)[:, : fitted.own]).double().numpy(),
+        "perceptron_cuts": beside.cuts().double().numpy(),
     }
 
 

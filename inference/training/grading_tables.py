@@ -28,17 +28,18 @@ class Evaluated:
     """Labels beside what was said of the same discs by graders that had not seen their patients."""
 
     discs: GradedDiscs
-    both: Shares
-    """Both opinions together, as each fold's training left them."""
+    together: Shares
+    """All opinions together, as each fold's training left them."""
     calibrated: Shares
     """The same with the sharpness that was fitted on the other folds."""
     network: Shares
     regression: Shares
+    perceptrons: Shares
 
     @property
     def targets(self) -> tuple[str, ...]:
         """What there are labels for, and something was said of."""
-        return tuple(target for target in targets_of(self.discs.labels) if target in self.both)
+        return tuple(target for target in targets_of(self.discs.labels) if target in self.together)
 
     @property
     def yes_or_no(self) -> tuple[str, ...]:
@@ -56,10 +57,9 @@ def evaluated(discs: GradedDiscs, said: OutOfFold) -> Evaluated:
     """Everything that the tables are made of."""
     return Evaluated(
         discs=discs,
-        both=calibration.joined(said, calibration.both_alike(np.ones(len(TARGETS)))),
+        together=calibration.joined(said, calibration.all_alike(np.ones(len(TARGETS)))),
         calibrated=calibration.held_out(said, discs.labels),
-        network=calibration.alone(said, network=True),
-        regression=calibration.alone(said, network=False),
+        **{opinion: calibration.alone(said, opinion) for opinion in calibration.OPINIONS},
     )
 
 
@@ -85,7 +85,7 @@ def main_table(found: Evaluated, rows: Mask) -> str:
         chosen = rows & found.known(target)
         if not chosen.any():
             continue
-        truth, shares = found.truth(target, chosen), found.both[target][chosen]
+        truth, shares = found.truth(target, chosen), found.together[target][chosen]
         patient, said = found.discs.patient[chosen], median(shares)
         lines.append(
             line(
@@ -107,7 +107,7 @@ def _pfirrmann_line(found: Evaluated, rows: Mask) -> str:
     chosen = rows & found.known(PFIRRMANN)
     truth, said, patient = (
         found.truth(PFIRRMANN, chosen),
-        median(found.both[PFIRRMANN][chosen]),
+        median(found.together[PFIRRMANN][chosen]),
         found.discs.patient[chosen],
     )
     error = np.abs(truth - said)
@@ -121,9 +121,10 @@ def _pfirrmann_line(found: Evaluated, rows: Mask) -> str:
 
 
 def opinions_table(found: Evaluated, rows: Mask) -> str:
-    """Network, regression, and both together: QWK for Pfirrmann, AUC for the others."""
+    """Each opinion by itself, and all together: QWK for Pfirrmann, AUC for the others."""
     lines = header(["opinion", *("Pfirrmann (QWK)" if t == PFIRRMANN else title(t) for t in found.targets), "mean"])
-    for name, shares in (("network", found.network), ("regression", found.regression), ("both", found.both)):
+    for name in (*calibration.OPINIONS, "together"):
+        shares = getattr(found, name)
         scores = [headline(found, shares, target, rows) for target in found.targets]
         lines.append(line([name, *(f"{score:.3f}" for score in scores), _mean(scores)]))
     return "\n".join(lines)
@@ -152,7 +153,7 @@ def groups_table(found: Evaluated, rows: Mask, groups: Mapping[str, NDArray[np.s
             chosen = rows & (values == value)
             if chosen.sum() < FEWEST_GROUPED:
                 continue
-            others = [headline(found, found.both, target, chosen) for target in found.yes_or_no]
+            others = [headline(found, found.together, target, chosen) for target in found.yes_or_no]
             lines.append(
                 line(
                     [
@@ -170,8 +171,8 @@ def _pfirrmann_cells(found: Evaluated, chosen: Mask) -> tuple[str, str]:
     known = chosen & found.known(PFIRRMANN)
     if not known.any():
         return "-", "-"
-    error = np.abs(found.truth(PFIRRMANN, known) - median(found.both[PFIRRMANN][known]))
-    return f"{headline(found, found.both, PFIRRMANN, chosen):.3f}", f"{(error <= 1).mean():.3f}"
+    error = np.abs(found.truth(PFIRRMANN, known) - median(found.together[PFIRRMANN][known]))
+    return f"{headline(found, found.together, PFIRRMANN, chosen):.3f}", f"{(error <= 1).mean():.3f}"
 
 
 def _mean(scores: Sequence[float]) -> str:
@@ -188,18 +189,18 @@ def calibration_table(found: Evaluated, rows: Mask) -> str:
         if not chosen.any():
             continue
         truth = found.truth(target, chosen)
-        counts = np.bincount(truth, minlength=found.both[target].shape[1])
+        counts = np.bincount(truth, minlength=found.together[target].shape[1])
         weights = 1.0 / counts[truth]
         errors = [
             grading_scores.calibration_error(truth, shares[target][chosen], weights)
-            for shares in (found.both, found.calibrated)
+            for shares in (found.together, found.calibrated)
         ]
         lines.append(line([title(target), *(f"{error:.3f}" for error in errors)]))
     return "\n".join(lines)
 
 
 def doubt(found: Evaluated, target: str, rows: Mask) -> tuple[Mask, Mask]:
-    """Of the chosen discs: whose grade is uncertain by its probability, and where both opinions are at odds."""
+    """Of the chosen discs: whose grade is uncertain by its probability; where network and regression are at odds."""
     shares, own, other = (each[target][rows] for each in (found.calibrated, found.network, found.regression))
     said, seen, measured = median(shares), median(own), median(other)
     each = np.arange(len(said))

@@ -98,7 +98,8 @@ class Lesson(nn.Module):
         self.network, self.task = network, task
         self.numbers = Branch(network.summary_size, 96, len(TAUGHT), 0.3)
         self.weight_of_numbers, self.precision = weight_of_numbers, precision
-        network.regression.requires_grad_(False)  # it is fitted apart
+        network.regression.requires_grad_(False)  # what judges the numbers is taught apart
+        network.perceptrons.requires_grad_(False)
 
     def forward(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
         """The loss; and of it the loss of the gradings and that of the numbers, for the log."""

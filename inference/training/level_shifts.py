@@ -60,7 +60,7 @@ def fit(patient: int, said: Mapping[int, tuple[float, float]], labels: Labels) -
 
 def fits(discs: GradedDiscs, said: OutOfFold, data: GradedData) -> tuple[Fit, ...]:
     """Of all patients with a mid-sagittal image in the run."""
-    joined = calibration.joined(said, calibration.both_alike(np.ones(len(TARGETS))))
+    joined = calibration.joined(said, calibration.all_alike(np.ones(len(TARGETS))))
     grade = joined[Finding.PFIRRMANN.value] @ np.array(TAUGHT[Finding.PFIRRMANN])
     narrowed = joined[Finding.DISC_NARROWING.value][:, 1]
     found = []

@@ -92,12 +92,14 @@ def test_every_learned_finding_is_graded_with_the_median_of_its_classes() -> Non
 
 
 class _SaysScores(DiscGrader):
-    """The network says one score for everything, the regression another."""
+    """The network says one score for everything, regression and perceptrons another."""
 
     def __init__(self, seen: float, measured: float) -> None:
         super().__init__(features=FEATURES, slice_weights=MIDDLE_ONLY)
         self.seen = seen
         self.regression.bias.data.fill_(measured)
+        for member in self.perceptrons.each:
+            torch.nn.init.constant_(member.last.bias, measured)
 
     def scores_of(self, near: torch.Tensor, far: torch.Tensor) -> torch.Tensor:
         return torch.full((len(near), len(LEARNED)), self.seen)
@@ -107,9 +109,10 @@ def _bulging(seen: float, measured: float) -> Grade:
     return grade(_discs(1), _SaysScores(seen, measured))[0][Finding.DISC_BULGING]
 
 
-def test_network_and_measurements_count_alike() -> None:
-    assert _bulging(2.0, 1.0).probabilities[1] == pytest.approx(1 / (1 + np.exp(-1.5)))
-    assert _bulging(2.0, 1.0).doubt is None
+def test_network_regression_and_perceptrons_count_alike() -> None:
+    """Log-odds 2.5, 1 and 1 are 1.5 together."""
+    assert _bulging(2.5, 1.0).probabilities[1] == pytest.approx(1 / (1 + np.exp(-1.5)))
+    assert _bulging(2.5, 1.0).doubt is None
 
 
 def test_two_firm_opinions_that_differ_are_told() -> None:

@@ -1,4 +1,4 @@
-"""What scores mean, and how two opinions become one."""
+"""What scores mean, and how three opinions become one."""
 
 from __future__ import annotations
 
@@ -59,11 +59,15 @@ def test_either_of_two_sides() -> None:
     torch.testing.assert_close(torch.sigmoid(odds.either(sides)), torch.tensor([0.75, 0.28]))
 
 
-def test_two_opinions_count_alike() -> None:
-    """Log-odds 2 and -1 are 0.5 together; a sharpness of 2 doubles that."""
-    one, other = _beyond(disc_bulging=2.0), _beyond(disc_bulging=-1.0)
+def _said(*opinions: odds.LogOdds) -> odds.Opinions:
+    return odds.Opinions(network=opinions[0], regression=opinions[1], perceptrons=opinions[2])
+
+
+def test_three_opinions_count_alike() -> None:
+    """Log-odds 2, -1 and 0.5 are 0.5 together; a sharpness of 2 doubles that."""
+    said = _said(_beyond(disc_bulging=2.0), _beyond(disc_bulging=-1.0), _beyond(disc_bulging=0.5))
     for sharpness, expected in ((1.0, 0.5), (2.0, 1.0)):
-        both = odds.averaged(one, other, torch.full((len(LEARNED),), sharpness), torch.zeros(1, 2))
+        both = odds.averaged(said, torch.full((len(LEARNED),), sharpness), torch.zeros(1, 2))
         assert both[Finding.DISC_BULGING].item() == pytest.approx(expected)
 
 
@@ -74,9 +78,9 @@ def test_two_opinions_count_alike() -> None:
 def test_on_which_side_the_marrow_changed_is_for_the_comparison_to_say(
     sides: tuple[float, float], changed: Finding
 ) -> None:
-    """Both opinions are sure of a change and, as nothing taught them the sides, put it on the lower one."""
+    """All opinions are sure of a change and, as nothing taught them the sides, put it on the lower one."""
     sure = _beyond(upper_marrow_change=-7.0, lower_marrow_change=3.0)
-    both = odds.probabilities(odds.averaged(sure, sure, torch.ones(len(LEARNED)), torch.tensor([sides])))
+    both = odds.probabilities(odds.averaged(_said(sure, sure, sure), torch.ones(len(LEARNED)), torch.tensor([sides])))
     chance = {finding: both[finding][0, 1].item() for finding in MARROW}
     assert chance.pop(changed) > 0.9
     assert max(chance.values()) < 0.1
@@ -84,7 +88,8 @@ def test_on_which_side_the_marrow_changed_is_for_the_comparison_to_say(
 
 def test_the_likelier_side_has_the_joint_probability_and_the_other_one_its_share_of_it() -> None:
     same = _beyond(upper_marrow_change=1.0, lower_marrow_change=-2.0)
-    both = odds.probabilities(odds.averaged(same, same, torch.ones(len(LEARNED)), torch.tensor([[-2.0, 0.0]])))
+    said = odds.averaged(_said(same, same, same), torch.ones(len(LEARNED)), torch.tensor([[-2.0, 0.0]]))
+    both = odds.probabilities(said)
     upper, lower = (both[finding][0, 1].item() for finding in MARROW)
     either = 1 - (1 - 1 / (1 + math.exp(-1))) * (1 - 1 / (1 + math.exp(2)))
     assert lower == pytest.approx(either, abs=1e-5)

@@ -188,9 +188,9 @@ def test_each_page_says_what_its_words_and_colours_do_not(study: GradedStudy, mo
             assert "Slip: minus = body above behind the one below (retrolisthesis)." in told
             assert "The side of a marrow change is inferred, not labelled." in told
         elif page.name.startswith("evidence"):
-            assert told.count("the other half, measured numbers, has no map.") == 1
+            assert told.count("measured numbers, the rest, have no map.") == 1
         else:
-            assert "the network's half of an abnormal grade" in told
+            assert "the network's share of an abnormal grade" in told
         said.clear()
 
 

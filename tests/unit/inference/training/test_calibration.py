@@ -1,4 +1,4 @@
-"""Two opinions joined: alike, made as sharp as they deserve, and never fitted on what is reported."""
+"""Three opinions joined: alike, made as sharp as they deserve, and never fitted on what is reported."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ BULGING = TARGETS.index("disc_bulging")
 
 
 def _said(bulging: list[float], fold: list[int] | None = None) -> OutOfFold:
-    """Both opinions score bulging alike; everything else is 0."""
+    """All opinions score bulging alike; everything else is 0."""
     count = len(bulging)
     scores = np.zeros((count, len(LEARNED)))
     scores[:, -1] = bulging
@@ -30,6 +30,8 @@ def _said(bulging: list[float], fold: list[int] | None = None) -> OutOfFold:
         cuts=cuts,
         regression_scores=scores.copy(),
         regression_cuts=cuts,
+        perceptron_scores=scores.copy(),
+        perceptron_cuts=cuts,
         fold=np.array(fold or [0] * count),
         findings=NAMES,
     )
@@ -60,13 +62,15 @@ def test_a_fold_is_joined_by_what_the_others_taught() -> None:
 
 def test_it_joins_as_the_shipped_grader_does() -> None:
     chance = np.random.default_rng(0)
-    scores, measured = chance.normal(size=(2, 6, len(LEARNED)))
-    cuts, measured_cuts = np.array([-2.0, -1.0, 1.0, 2.0]), np.array([-1.5, -0.5, 0.5, 1.5])
+    scores = chance.normal(size=(3, 6, len(LEARNED)))
+    cuts = np.array([[-2.0, -1.0, 1.0, 2.0], [-1.5, -0.5, 0.5, 1.5], [-1.0, -0.8, 0.0, 0.3]])
     said = OutOfFold(
-        scores=scores,
-        cuts=np.tile(cuts, (6, 1)),
-        regression_scores=measured,
-        regression_cuts=np.tile(measured_cuts, (6, 1)),
+        scores=scores[0],
+        cuts=np.tile(cuts[0], (6, 1)),
+        regression_scores=scores[1],
+        regression_cuts=np.tile(cuts[1], (6, 1)),
+        perceptron_scores=scores[2],
+        perceptron_cuts=np.tile(cuts[2], (6, 1)),
         fold=np.zeros(6, int),
         findings=NAMES,
     )
@@ -76,11 +80,11 @@ def test_it_joins_as_the_shipped_grader_does() -> None:
         for finding in findings_of(target):
             if finding in LEARNED:
                 of_findings[LEARNED.index(finding)] = value
-    one, other = (
-        odds.log_odds(torch.from_numpy(s), torch.from_numpy(c)) for s, c in ((scores, cuts), (measured, measured_cuts))
-    )
-    shipped = odds.probabilities(odds.averaged(one, other, of_findings, torch.from_numpy(chance.normal(size=(6, 2)))))
-    here = calibration.joined(said, calibration.both_alike(sharpness))
+    each = (odds.log_odds(torch.from_numpy(s), torch.from_numpy(c)) for s, c in zip(scores, cuts, strict=True))
+    opinions = odds.Opinions(**dict(zip(calibration.OPINIONS, each, strict=True)))
+    sides = torch.from_numpy(chance.normal(size=(6, 2)))
+    shipped = odds.probabilities(odds.averaged(opinions, of_findings, sides))
+    here = calibration.joined(said, calibration.all_alike(sharpness))
     assert MARROW_TARGET in here
     for target in here:
         if target != MARROW_TARGET:

@@ -116,13 +116,15 @@ def test_what_the_disc_above_knows_is_found_with_as_many_spines_as_spider_has(ki
 
 def _said(discs: GradedDiscs) -> OutOfFold:
     chance = np.random.default_rng(2)
-    scores, regression_scores = chance.normal(size=(2, len(discs), len(LEARNED)))
+    scores, regression_scores, perceptron_scores = chance.normal(size=(3, len(discs), len(LEARNED)))
     cuts = np.tile([-2.0, -0.5, 0.5, 2.0], (len(discs), 1))
     return OutOfFold(
         scores=scores,
         cuts=cuts,
         regression_scores=regression_scores,
         regression_cuts=cuts,
+        perceptron_scores=perceptron_scores,
+        perceptron_cuts=cuts,
         fold=discs.patient % 3,
         findings=np.array([finding.value for finding in LEARNED]),
     )
@@ -145,13 +147,13 @@ def test_a_patient_s_labels_have_no_part_in_what_is_said_of_him(kind: str, monke
     assert any((shares[~held_out] != other[target][~held_out]).any() for target, shares in one.items())
 
 
-def test_the_two_opinions_gain_nothing_on_themselves_and_the_truth_does(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_opinions_gain_nothing_on_themselves_and_the_truth_does(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(grading_scores, "DRAWS", 60)
     discs = made_discs(24)
     said = _said(discs)
     found, everyone = grading_tables.evaluated(discs, said), np.ones(24, bool)
-    assert context.gain(found, found.both, found.targets, said.fold, everyone) == (0, 0, 0)
-    truth = dict(found.both)
+    assert context.gain(found, found.together, found.targets, said.fold, everyone) == (0, 0, 0)
+    truth = dict(found.together)
     truth[NARROWED] = np.eye(2)[discs.labels[:, TARGETS.index(NARROWED)]]
     value, low, high = context.gain(found, truth, (NARROWED,), said.fold, everyone)
     assert 0 < low <= value <= high <= 1
@@ -163,7 +165,7 @@ def test_an_offset_between_folds_costs_nothing(monkeypatch: pytest.MonkeyPatch) 
     discs = made_discs(24)
     said = _said(discs)
     found, everyone = grading_tables.evaluated(discs, said), np.ones(24, bool)
-    yes = found.both[NARROWED][:, 1] * np.where(said.fold == 0, 0.01, 1)
+    yes = found.together[NARROWED][:, 1] * np.where(said.fold == 0, 0.01, 1)
     assert context.gain(found, {NARROWED: np.stack([1 - yes, yes], 1)}, (NARROWED,), said.fold, everyone) == (0, 0, 0)
 
 
