@@ -28,7 +28,7 @@ from inference.volume import DiscVolume, SagittalVolume, VoxelArray
 
 IntArray = NDArray[np.int64]
 
-DEFAULT_METHOD = Method.GRADIENT_IN_EXCITATION
+DEFAULT_METHOD = Method.CONTRASTIVE_EXCITATION
 """The best by the table of ``docs/evidence.md``."""
 CELL_PX = 4
 """Maps are kept in cells of 4 x 4 pixels and smoothed twice over 3 x 3 cells: about 4 mm in all. The gradient of a
